@@ -1,0 +1,47 @@
+//! The nouns of an image-text dataset, and every file format it is kept in, reading and writing.
+//!
+//! All other crates speak these nouns. This one opens no socket and loads no model; column names and byte layouts
+//! stand nowhere else.
+//!
+//! ```
+//! use dataset::{Counts, Failure, Reason, SampleKey, ShardId, Status};
+//!
+//! let key = SampleKey { shard: ShardId(42), row: 17 };
+//! assert_eq!(key.to_string(), "000420017");
+//!
+//! let mut counts = Counts::default();
+//! counts.add(Status::Kept);
+//! counts.add(Status::Dropped(Reason::Duplicate));
+//! counts.add(Status::Failed(Failure::Timeout));
+//! assert!(counts.check().is_ok(), "every row has one end");
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod status;
+mod key;
+mod label;
+mod embedding;
+mod progress;
+mod row;
+mod publish;
+
+pub mod npy;
+pub mod picture;
+pub mod proto;
+pub mod schema;
+pub mod table;
+pub mod tfds;
+pub mod tfrecord;
+pub mod warc;
+pub mod webdataset;
+
+pub use embedding::{Embedder, Embedding, Pixels, UNIT_TOLERANCE};
+pub use error::{Error, Result};
+pub use key::{SHARD_ROWS, SampleKey, ShardId};
+pub use label::Nsfw;
+pub use progress::{Progress, Silent, Task};
+pub use publish::{Draft, FileEntry, Shard, publish, remove_temporary};
+pub use row::Row;
+pub use status::{Counts, Failure, Reason, Stage, Status, Summary};

@@ -1,0 +1,231 @@
+//! Files that appear whole or not at all.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::schema::hex;
+use crate::{Counts, Error, Result, ShardId};
+
+/// A published file, so that damage can be found later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative to the folder of the marker.
+    pub name: String,
+    /// Length.
+    pub bytes: u64,
+    /// Of the content.
+    pub sha256: String,
+}
+
+/// A file under a temporary name. Dropped unpublished, it is removed; killed unpublished, the next run overwrites it.
+#[derive(Debug)]
+pub struct Draft {
+    file: io::BufWriter<fs::File>,
+    temporary: PathBuf,
+    path: PathBuf,
+    hash: Sha256,
+    bytes: u64,
+    published: bool,
+}
+
+impl Draft {
+    /// Starts the file that will be `path`; makes its folder.
+    pub fn create(path: &Path) -> Result<Self> {
+        let (folder, name) = split(path)?;
+        fs::create_dir_all(folder)?;
+        let temporary = folder.join(format!(".{name}.tmp"));
+        let file = io::BufWriter::with_capacity(1 << 17, fs::File::create(&temporary)?);
+        Ok(Self { file, temporary, path: path.into(), hash: Sha256::new(), bytes: 0, published: false })
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives the file its final name once every byte is on the disk.
+    pub fn publish(mut self) -> Result<FileEntry> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        fs::rename(&self.temporary, &self.path)?;
+        self.published = true;
+        let (folder, name) = split(&self.path)?;
+        fs::File::open(folder)?.sync_all()?; // the new name, too, has to outlive a power cut
+        let sha256 = hex(&std::mem::take(&mut self.hash).finalize());
+        Ok(FileEntry { name: name.into(), bytes: self.bytes, sha256 })
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(buffer)?;
+        self.hash.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_file(&self.temporary); // nobody is left to tell
+        }
+    }
+}
+
+fn split(path: &Path) -> Result<(&Path, &str)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Error::Invalid(format!("write {}: the name is not text", path.display())))?;
+    Ok((folder, name))
+}
+
+/// Publishes a small file in one call.
+pub fn publish(path: &Path, content: &[u8]) -> Result<FileEntry> {
+    let mut draft = Draft::create(path)?;
+    draft.write_all(content)?;
+    draft.publish()
+}
+
+/// Makes a folder's temporary files of an earlier, killed run go away.
+pub fn remove_temporary(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with('.') && name.ends_with(".tmp") && path.is_file() {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The done-marker of a shard, `00042.json`: it is published after the shard's files, and its presence means that they
+/// are whole. It holds nothing that differs between two runs on equal input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Format of this file.
+    pub version: u32,
+    /// The settings of the stage.
+    pub config: serde_json::Value,
+    /// What became of the rows.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// What was published.
+    pub files: Vec<FileEntry>,
+}
+
+impl Shard {
+    /// Format written by this code.
+    pub const VERSION: u32 = 1;
+
+    /// Where the marker of a shard stands.
+    pub fn path(folder: &Path, id: ShardId) -> PathBuf {
+        folder.join(format!("{id}.json"))
+    }
+
+    /// The marker, if the shard is done: its files are there with the right length. An error if it was made with
+    /// other settings.
+    pub fn done(folder: &Path, id: ShardId, config: &serde_json::Value) -> Result<Option<Self>> {
+        let path = Self::path(folder, id);
+        let Some(shard) = Self::read(&path)? else { return Ok(None) };
+        if shard.config != *config {
+            return Err(Error::Invalid(format!(
+                "{}: made with other settings ({} instead of {config}); choose another output folder",
+                path.display(),
+                shard.config
+            )));
+        }
+        let whole = |file: &FileEntry| fs::metadata(folder.join(&file.name)).is_ok_and(|meta| meta.len() == file.bytes);
+        Ok(shard.files.iter().all(whole).then_some(shard))
+    }
+
+    /// Reads a marker; `None` where there is none.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let shard: Self = serde_json::from_slice(&text).map_err(|error| Error::format(path, error))?;
+        if shard.version != Self::VERSION {
+            return Err(Error::format(path, format!("version {}, this program reads {}", shard.version, Self::VERSION)));
+        }
+        Ok(Some(shard))
+    }
+
+    /// Publishes the marker, last of all, after the rows were counted.
+    pub fn finish(
+        folder: &Path,
+        id: ShardId,
+        config: &serde_json::Value,
+        counts: Counts,
+        files: Vec<FileEntry>,
+    ) -> Result<Self> {
+        counts.check()?;
+        let shard = Self { version: Self::VERSION, config: config.clone(), counts, files };
+        let text = serde_json::to_string_pretty(&shard).expect("plain data");
+        publish(&Self::path(folder, id), text.as_bytes())?;
+        Ok(shard)
+    }
+
+    /// The shards of a folder whose files end so (`parquet`, `tar`), in order: every file named by digits.
+    pub fn list(folder: &Path, extension: &str) -> Result<Vec<ShardId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let digits = stem.len() >= 5 && stem.bytes().all(|byte| byte.is_ascii_digit());
+            if digits && path.extension().is_some_and(|e| e == extension) {
+                ids.extend(stem.parse().map(ShardId));
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unpublished_file_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("deep/file.bin");
+        let mut draft = Draft::create(&path).expect("a new file");
+        draft.write_all(b"half").expect("room");
+        drop(draft);
+        assert_eq!(fs::read_dir(path.parent().expect("a folder")).expect("the folder").count(), 0);
+    }
+
+    #[test]
+    fn a_published_file_has_its_hash() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let entry = publish(&folder.path().join("a"), b"abc").expect("a new file");
+        assert_eq!(entry.bytes, 3);
+        assert_eq!(entry.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn a_marker_counts_only_while_its_files_are_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (folder, id, config) = (folder.path(), ShardId(7), serde_json::json!({"size": 256}));
+        let file = publish(&folder.join("00007.tar"), b"content").expect("a new file");
+        Shard::finish(folder, id, &config, Counts::default(), vec![file]).expect("a marker");
+        assert!(Shard::done(folder, id, &config).expect("readable").is_some());
+        assert!(Shard::done(folder, id, &serde_json::json!({"size": 224})).is_err(), "other settings");
+        fs::write(folder.join("00007.tar"), b"cut").expect("room");
+        assert!(Shard::done(folder, id, &config).expect("readable").is_none());
+    }
+}

@@ -1,0 +1,315 @@
+//! Every table of a run: the only place where column names stand.
+
+use md5::{Digest, Md5};
+use serde::Serialize;
+
+use crate::row::table;
+use crate::{SampleKey, Status};
+
+table! {
+    /// `pairs/`: an image URL and the text found with it on a page of the crawl. Nothing has been fetched yet.
+    Pair {
+        /// [`uid`] of caption and URL.
+        uid: String = "uid",
+        /// Absolute.
+        url: String = "url",
+        /// The text found with the image.
+        caption: String = "caption",
+        /// The page that shows the image.
+        page_url: String = "page_url",
+        /// Creative Commons licence the page links to.
+        license: Option<String> = "license",
+        /// Where on the page that link stands.
+        license_evidence: Option<String> = "license_evidence",
+        /// ISO 639-3 code, or empty where nobody asked.
+        language: String = "language",
+        /// The archive's file name.
+        archive: String = "archive",
+        /// Where the page's record starts in the archive, in (compressed) bytes.
+        record_offset: i64 = "record_offset",
+        /// Which link of the record.
+        link_path: String = "link_path",
+        /// What the caption was: `alt`.
+        source: String = "source",
+    }
+}
+
+/// The identity of a pair as cc2dataset writes it: lower-case hex of md5(caption + url).
+pub fn uid(caption: &str, url: &str) -> String {
+    let mut hash = Md5::new();
+    hash.update(caption);
+    hash.update(url);
+    hex(&hash.finalize())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+table! {
+    /// `images/*.parquet`: one row per pair, fetched or not. Carried columns, then img2dataset's, then ours.
+    #[derive(Serialize)]
+    ImageRow {
+        /// Carried from the pair.
+        uid: String = "uid",
+        /// Carried from the pair.
+        page_url: String = "page_url",
+        /// Carried from the pair.
+        license: Option<String> = "license",
+        /// Carried from the pair.
+        language: String = "language",
+        /// The text found with the image.
+        caption: String = "caption",
+        /// As asked for.
+        url: String = "url",
+        /// [`SampleKey`].
+        key: String = "key",
+        /// img2dataset's word: `success`, `failed_to_download` or `failed_to_resize`.
+        status: String = "status",
+        /// What went wrong, for people.
+        error_message: Option<String> = "error_message",
+        /// Stored width in pixels.
+        width: Option<i32> = "width",
+        /// Stored height in pixels.
+        height: Option<i32> = "height",
+        /// Width before resizing, in pixels.
+        original_width: Option<i32> = "original_width",
+        /// Height before resizing, in pixels.
+        original_height: Option<i32> = "original_height",
+        /// EXIF as a JSON object of strings, without position data.
+        exif: Option<String> = "exif",
+        /// Of the bytes as downloaded.
+        sha256: Option<String> = "sha256",
+        /// Name of the [`Status`].
+        error_code: String = "error_code",
+        /// Status of the last answer.
+        http_status: Option<i32> = "http_status",
+        /// Where redirects led.
+        final_url: Option<String> = "final_url",
+        /// As the server said.
+        content_type: Option<String> = "content_type",
+        /// Bytes as downloaded.
+        bytes: Option<i64> = "bytes",
+        /// Requests made for this row, redirects not counted.
+        attempts: i32 = "attempts",
+        /// Of the bytes as downloaded.
+        md5: Option<String> = "md5",
+        /// Of the bytes as downloaded.
+        sha1: Option<String> = "sha1",
+        /// Perceptual hash of the picture, 16 hexadecimal digits.
+        phash: Option<String> = "phash",
+    }
+}
+
+impl ImageRow {
+    /// A row of which nothing is known but its pair.
+    pub fn new(pair: &Pair, key: SampleKey) -> Self {
+        Self {
+            uid: pair.uid.clone(),
+            page_url: pair.page_url.clone(),
+            license: pair.license.clone(),
+            language: pair.language.clone(),
+            caption: pair.caption.clone(),
+            url: pair.url.clone(),
+            key: key.to_string(),
+            status: String::new(),
+            error_message: None,
+            width: None,
+            height: None,
+            original_width: None,
+            original_height: None,
+            exif: None,
+            sha256: None,
+            error_code: String::new(),
+            http_status: None,
+            final_url: None,
+            content_type: None,
+            bytes: None,
+            attempts: 0,
+            md5: None,
+            sha1: None,
+            phash: None,
+        }
+    }
+
+    /// Whether an image lies in the tar under this key.
+    pub fn is_success(&self) -> bool {
+        self.status == "success"
+    }
+
+    /// Sets both status columns.
+    pub fn set_status(&mut self, status: Status, resized: bool) {
+        self.error_code = status.name().into();
+        self.status = match status {
+            Status::Kept => "success",
+            _ if resized => "failed_to_resize",
+            _ => "failed_to_download",
+        }
+        .into();
+    }
+}
+
+table! {
+    /// `embeddings/metadata/`: row i belongs to row i of both matrices. clip-retrieval's columns, then carried ones.
+    EmbeddingRow {
+        /// The key of the sample, which is its path in the tar; clip-retrieval's name.
+        image_path: String = "image_path",
+        /// The text found with the image.
+        caption: String = "caption",
+        /// Where the image was.
+        url: String = "url",
+        /// [`SampleKey`].
+        key: String = "key",
+        /// Carried from the pair.
+        uid: String = "uid",
+        /// Carried from the pair.
+        page_url: String = "page_url",
+        /// Carried from the pair.
+        license: Option<String> = "license",
+        /// Stored width in pixels.
+        width: i32 = "width",
+        /// Stored height in pixels.
+        height: i32 = "height",
+        /// Width before resizing, in pixels.
+        original_width: i32 = "original_width",
+        /// Height before resizing, in pixels.
+        original_height: i32 = "original_height",
+        /// Of the bytes as downloaded.
+        sha256: String = "sha256",
+    }
+}
+
+table! {
+    /// `curated/`: one row per embedded row with its verdict.
+    CuratedRow {
+        /// [`SampleKey`].
+        key: String = "key",
+        /// Carried from the pair.
+        uid: String = "uid",
+        /// Cosine of both embeddings.
+        similarity: f64 = "similarity",
+        /// The tag by the rule as it was meant.
+        nsfw: String = "nsfw",
+        /// The tag exactly as the workers of 2021 computed it; see `docs/recipe.md`.
+        nsfw_2021: String = "nsfw_2021",
+        /// `kept` or `dropped`.
+        verdict: String = "verdict",
+        /// Why it was dropped.
+        reason: Option<String> = "reason",
+        /// Row of the shard's embedding matrices.
+        embedding_row: i64 = "embedding_row",
+        /// The text found with the image.
+        caption: String = "caption",
+        /// Where the image was.
+        url: String = "url",
+        /// The page that shows the image.
+        page_url: String = "page_url",
+        /// Creative Commons licence the page links to.
+        license: Option<String> = "license",
+        /// Stored width in pixels.
+        width: i32 = "width",
+        /// Stored height in pixels.
+        height: i32 = "height",
+        /// Width before resizing, in pixels.
+        original_width: i32 = "original_width",
+        /// Height before resizing, in pixels.
+        original_height: i32 = "original_height",
+    }
+}
+
+impl CuratedRow {
+    /// Whether the row belongs to the dataset.
+    pub fn is_kept(&self) -> bool {
+        self.verdict == "kept"
+    }
+}
+
+table! {
+    /// `packages/metadata/`: the release schema of LAION-400M, height and width the right way round.
+    ReleaseRow {
+        /// [`SampleKey::number`].
+        sample_id: i64 = "SAMPLE_ID",
+        /// Where the image was.
+        url: String = "URL",
+        /// The text found with the image.
+        text: String = "TEXT",
+        /// Height before resizing, in pixels.
+        height: i32 = "HEIGHT",
+        /// Width before resizing, in pixels.
+        width: i32 = "WIDTH",
+        /// `?` where no licence is known.
+        license: String = "LICENSE",
+        /// Name of the [`crate::Nsfw`] tag.
+        nsfw: String = "NSFW",
+        /// Cosine of both embeddings.
+        similarity: f64 = "similarity",
+    }
+}
+
+table! {
+    /// `packages/embeddings/metadata/` and `index/metadata.parquet`: row i belongs to row i of the matrices.
+    KeptRow {
+        /// The key of the sample; clip-retrieval's name.
+        image_path: String = "image_path",
+        /// The text found with the image.
+        caption: String = "caption",
+        /// Where the image was.
+        url: String = "url",
+        /// [`SampleKey`].
+        key: String = "key",
+        /// The page that shows the image.
+        page_url: String = "page_url",
+        /// Creative Commons licence the page links to, or `?`.
+        license: String = "LICENSE",
+        /// Name of the [`crate::Nsfw`] tag.
+        nsfw: String = "NSFW",
+        /// Cosine of both embeddings.
+        similarity: f64 = "similarity",
+        /// Stored width in pixels.
+        width: i32 = "width",
+        /// Stored height in pixels.
+        height: i32 = "height",
+        /// Width before resizing, in pixels.
+        original_width: i32 = "original_width",
+        /// Height before resizing, in pixels.
+        original_height: i32 = "original_height",
+        /// Where the image bytes start in the WebDataset tar of the shard.
+        image_offset: i64 = "image_offset",
+        /// How many they are.
+        image_bytes: i64 = "image_bytes",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Row;
+
+    #[test]
+    fn the_uid_is_cc2datasets() {
+        // md5("a cathttp://a.com/i.jpg"), caption first
+        assert_eq!(uid("a cat", "http://a.com/i.jpg"), hex(&Md5::digest("a cathttp://a.com/i.jpg")));
+        assert_eq!(uid("", ""), "d41d8cd98f00b204e9800998ecf8427e");
+    }
+
+    #[test]
+    fn the_release_columns_are_laions() {
+        let schema = ReleaseRow::schema();
+        let columns: Vec<_> = schema.fields().iter().map(|field| (field.name().as_str(), field.data_type())).collect();
+        use arrow_schema::DataType::{Float64, Int32, Int64, Utf8};
+        assert_eq!(
+            columns,
+            [
+                ("SAMPLE_ID", &Int64),
+                ("URL", &Utf8),
+                ("TEXT", &Utf8),
+                ("HEIGHT", &Int32),
+                ("WIDTH", &Int32),
+                ("LICENSE", &Utf8),
+                ("NSFW", &Utf8),
+                ("similarity", &Float64)
+            ]
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! Parquet tables of rows.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+
+use crate::publish::{Draft, FileEntry};
+use crate::row::Row;
+use crate::{Error, Result};
+
+/// Rows held in memory at a time, and rows of a row group: 8,192 captions and URLs are about 2 MiB.
+const BATCH_ROWS: usize = 8192;
+
+/// Writes a table, Snappy as the peers do.
+#[derive(Debug)]
+pub struct TableWriter<R: Row> {
+    writer: ArrowWriter<Draft>,
+    path: PathBuf,
+    rows: Vec<R>,
+}
+
+impl<R: Row> TableWriter<R> {
+    /// Starts the file that will be `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_max_row_group_row_count(Some(BATCH_ROWS))
+            .build();
+        let writer = ArrowWriter::try_new(Draft::create(path)?, R::schema(), Some(properties))
+            .map_err(|error| write_error(path, error))?;
+        Ok(Self { writer, path: path.into(), rows: Vec::new() })
+    }
+
+    /// Appends a row.
+    pub fn push(&mut self, row: R) -> Result<()> {
+        self.rows.push(row);
+        if self.rows.len() == BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.writer.write(&R::to_batch(&self.rows)).map_err(|error| write_error(&self.path, error))?;
+        self.rows.clear();
+        Ok(())
+    }
+
+    /// Gives the file its final name.
+    pub fn publish(mut self) -> Result<FileEntry> {
+        if !self.rows.is_empty() {
+            self.flush()?;
+        }
+        let draft = self.writer.into_inner().map_err(|error| write_error(&self.path, error))?;
+        draft.publish()
+    }
+}
+
+fn write_error(path: &Path, error: impl ToString) -> Error {
+    Error::Write { path: path.into(), cause: error.to_string() }
+}
+
+/// Publishes a table that is in memory.
+pub fn write_table<R: Row>(path: &Path, rows: impl IntoIterator<Item = R>) -> Result<FileEntry> {
+    let mut writer = TableWriter::create(path)?;
+    rows.into_iter().try_for_each(|row| writer.push(row))?;
+    writer.publish()
+}
+
+/// Reads a table row by row, holding one batch in memory.
+#[derive(Debug)]
+pub struct TableReader<R> {
+    batches: ParquetRecordBatchReader,
+    path: PathBuf,
+    rows: std::vec::IntoIter<R>,
+    row_count: u64,
+}
+
+impl<R: Row> TableReader<R> {
+    /// Opens `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_batched(path, BATCH_ROWS)
+    }
+
+    /// Opens `path`, holding at most so many rows in memory.
+    pub fn open_batched(path: &Path, batch_rows: usize) -> Result<Self> {
+        let file = fs::File::open(path)?.into_file();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+        let row_count = builder.metadata().file_metadata().num_rows().max(0) as u64;
+        let batches = builder.with_batch_size(batch_rows).build().map_err(|error| Error::format(path, error))?;
+        Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count })
+    }
+
+    /// Rows in the whole file.
+    pub fn row_count(&self) -> u64 {
+        self.row_count
+    }
+}
+
+impl<R: Row> Iterator for TableReader<R> {
+    type Item = Result<R>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = self.rows.next() {
+                return Some(Ok(row));
+            }
+            let rows = self.batches.next()?.map_err(|error| error.to_string()).and_then(|batch| R::from_batch(&batch));
+            match rows {
+                Ok(rows) => self.rows = rows.into_iter(),
+                Err(cause) => return Some(Err(Error::format(&self.path, cause))),
+            }
+        }
+    }
+}
+
+/// Reads a table whole: only for tables of one shard.
+pub fn read_table<R: Row>(path: &Path) -> Result<Vec<R>> {
+    TableReader::open(path)?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Pair;
+    use proptest::prelude::*;
+
+    fn pair(text: &str, license: Option<String>, offset: i64) -> Pair {
+        Pair {
+            uid: crate::schema::uid(text, "http://a.com/"),
+            url: "http://a.com/".into(),
+            caption: text.into(),
+            page_url: String::new(),
+            license_evidence: license.clone(),
+            license,
+            language: "eng".into(),
+            archive: "a.warc.wat.gz".into(),
+            record_offset: offset,
+            link_path: "IMG@/src".into(),
+            source: "alt".into(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn rows_come_back_as_they_were(values in prop::collection::vec((".*", prop::option::of(".*"), any::<i64>()), 0..40)) {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let path = folder.path().join("00000.parquet");
+            let rows: Vec<_> = values.into_iter().map(|(text, license, offset)| pair(&text, license, offset)).collect();
+            write_table(&path, rows.clone()).expect("writable");
+            prop_assert_eq!(read_table::<Pair>(&path).expect("readable"), rows);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_table_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bad.parquet");
+        fs::write(&path, b"PAR1 not really").expect("room");
+        let error = read_table::<Pair>(&path).expect_err("not a table").to_string();
+        assert!(error.contains("bad.parquet"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_column_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("pairs.parquet");
+        write_table(&path, [pair("a", None, 1)]).expect("writable");
+        let error = read_table::<crate::schema::ReleaseRow>(&path).expect_err("other columns").to_string();
+        assert!(error.contains("SAMPLE_ID"), "{error}");
+    }
+}

@@ -1,0 +1,106 @@
+//! What the catalogue says of the dataset, and the names of its files.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::features::Config;
+
+/// The name in the catalogue.
+pub const DATASET: &str = "laion400m";
+/// The version the catalogue knows.
+pub const VERSION: &str = "1.0.0";
+/// The only split.
+pub const SPLIT: &str = "train";
+
+const HOMEPAGE: &str = "https://laion.ai/blog/laion-400-open-dataset/";
+
+const DESCRIPTION: &str = "The LAION-400M dataset is completely openly, freely accessible.
+
+Check
+[https://laion.ai/laion-400-open-dataset/](https://laion.ai/laion-400-open-dataset/)
+for the full description of this dataset.
+
+All images and texts in the LAION-400M dataset have been filtered with OpenAI‘s
+CLIP by calculating the cosine similarity between the text and image embeddings
+and dropping those with a similarity below 0.3. The threshold of 0.3 had been
+determined through human evaluations and seemed to be a good heuristic for
+estimating semantic image-text-content matching.
+
+The image-text-pairs have been extracted from the Common Crawl web data dump and
+are from random web pages crawled between 2014 and 2021.";
+
+const CITATION: &str = "@article{DBLP:journals/corr/abs-2111-02114,
+  author    = {Christoph Schuhmann and
+               Richard Vencu and
+               Romain Beaumont and
+               Robert Kaczmarczyk and
+               Clayton Mullis and
+               Aarush Katta and
+               Theo Coombes and
+               Jenia Jitsev and
+               Aran Komatsuzaki},
+  title     = {{LAION-400M:} Open Dataset of CLIP-Filtered 400 Million Image-Text
+               Pairs},
+  journal   = {CoRR},
+  volume    = {abs/2111.02114},
+  year      = {2021},
+  url       = {https://arxiv.org/abs/2111.02114},
+  eprinttype = {arXiv},
+  eprint    = {2111.02114},
+  timestamp = {Fri, 05 Nov 2021 15:25:54 +0100},
+  biburl    = {https://dblp.org/rec/journals/corr/abs-2111-02114.bib},
+  bibsource = {dblp computer science bibliography, https://dblp.org}
+}";
+
+/// The version folder of a configuration below a data folder.
+pub fn folder(data: &Path, config: Config) -> PathBuf {
+    data.join(DATASET).join(config.name()).join(VERSION)
+}
+
+/// `laion400m-train.tfrecord-00000-of-00001`: both numbers have as many digits as the larger needs, at least five.
+pub fn shard_name(shard: usize, shards: usize) -> String {
+    let digits = shards.to_string().len().max(5);
+    format!("{DATASET}-{SPLIT}.tfrecord-{shard:0digits$}-of-{shards:0digits$}")
+}
+
+/// `dataset_info.json`. Unknown keys are an error for TFDS, so nothing of ours stands here.
+pub(super) fn dataset_info(config: Config, num_bytes: u64, shard_lengths: &[u64]) -> Value {
+    let lengths: Vec<String> = shard_lengths.iter().map(u64::to_string).collect();
+    json!({
+        "citation": CITATION,
+        "configName": config.name(),
+        "description": DESCRIPTION,
+        "fileFormat": "tfrecord",
+        "location": {"urls": [HOMEPAGE]},
+        "moduleName": "tensorflow_datasets.vision_language.laion400m.laion400m",
+        "name": DATASET,
+        "releaseNotes": {VERSION: "Initial release."},
+        "splits": [{
+            "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            "name": SPLIT,
+            "numBytes": num_bytes.to_string(),
+            "shardLengths": lengths
+        }],
+        "version": VERSION
+    })
+}
+
+/// JSON as Python's `json` and protobuf's `MessageToJson` write it: everything outside ASCII escaped.
+pub(super) fn ascii_json(value: &Value, indent: usize) -> String {
+    let spaces = " ".repeat(indent);
+    let mut out = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter)).expect("plain data");
+    let mut text = String::new();
+    for letter in String::from_utf8(out).expect("JSON is UTF-8").chars() {
+        if letter.is_ascii() {
+            text.push(letter);
+        } else {
+            let mut units = [0; 2];
+            letter.encode_utf16(&mut units).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    text
+}

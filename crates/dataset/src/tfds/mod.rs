@@ -1,0 +1,16 @@
+//! `laion400m/images` and `laion400m/embeddings` on disk, as TensorFlow Datasets 4.9 prepares and reads them.
+//!
+//! ```text
+//! laion400m/.config/metadata.json
+//! laion400m/images/1.0.0/dataset_info.json  features.json  nsfw.labels.txt
+//! laion400m/images/1.0.0/laion400m-train.tfrecord-00000-of-00001 …
+//! ```
+
+mod features;
+mod info;
+mod shuffle;
+mod writer;
+
+pub use features::{Config, Example};
+pub use info::{DATASET, SPLIT, VERSION, folder, shard_name};
+pub use writer::{TfdsReader, TfdsWriter};
