@@ -42,6 +42,6 @@ pub use error::{Error, Result};
 pub use key::{SHARD_ROWS, SampleKey, ShardId};
 pub use label::Nsfw;
 pub use progress::{Progress, Silent, Task};
-pub use publish::{Draft, FileEntry, Shard, publish, remove_temporary};
+pub use publish::{Draft, FileEntry, Marker, file_sha256, list_shards, publish, remove_temporary};
 pub use row::Row;
 pub use status::{Counts, Failure, Reason, Stage, Status, Summary};

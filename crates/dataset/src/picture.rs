@@ -30,11 +30,19 @@ pub struct Picture {
     pub exif: String,
 }
 
+/// Whether the bytes start as a JPEG, PNG or WebP does.
+pub fn is_image(bytes: &[u8]) -> bool {
+    format(bytes).is_some()
+}
+
+fn format(bytes: &[u8]) -> Option<ImageFormat> {
+    let format = image::guess_format(bytes).ok()?;
+    matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP).then_some(format)
+}
+
 /// Decodes a picture. The failure is a row's; the text says more.
 pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, (Failure, String)> {
-    let format = image::guess_format(bytes).ok();
-    let format = format.filter(|format| matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP));
-    let Some(format) = format else {
+    let Some(format) = format(bytes) else {
         return Err((Failure::NotAnImage, "neither JPEG, PNG nor WebP".into()));
     };
     let damaged = |error: image::ImageError| (Failure::ImageDamaged, error.to_string());

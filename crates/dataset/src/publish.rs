@@ -88,6 +88,20 @@ fn split(path: &Path) -> Result<(&Path, &str)> {
     Ok((folder, name))
 }
 
+/// The SHA-256 of a file, in hexadecimal.
+pub fn file_sha256(path: &Path) -> Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        let read = io::Read::read(&mut file, &mut buffer)?;
+        if read == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&buffer[..read]);
+    }
+}
+
 /// Publishes a small file in one call.
 pub fn publish(path: &Path, content: &[u8]) -> Result<FileEntry> {
     let mut draft = Draft::create(path)?;
@@ -110,44 +124,53 @@ pub fn remove_temporary(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The done-marker of a shard, `00042.json`: it is published after the shard's files, and its presence means that they
-/// are whole. It holds nothing that differs between two runs on equal input.
+/// The done-marker of a shard (`00042.json`) or of a whole stage: it is published after the files it names, and its
+/// presence means that they are whole. It holds nothing that differs between two runs on equal input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shard {
+pub struct Marker {
     /// Format of this file.
     pub version: u32,
     /// The settings of the stage.
     pub config: serde_json::Value,
+    /// What it was made from: hashes, or names and lengths.
+    pub inputs: Vec<String>,
     /// What became of the rows.
     #[serde(flatten)]
     pub counts: Counts,
-    /// What was published.
+    /// What was published; names are relative to the folder of the marker.
     pub files: Vec<FileEntry>,
 }
 
-impl Shard {
+impl Marker {
     /// Format written by this code.
     pub const VERSION: u32 = 1;
 
     /// Where the marker of a shard stands.
-    pub fn path(folder: &Path, id: ShardId) -> PathBuf {
+    pub fn of_shard(folder: &Path, id: ShardId) -> PathBuf {
         folder.join(format!("{id}.json"))
     }
 
-    /// The marker, if the shard is done: its files are there with the right length. An error if it was made with
-    /// other settings.
-    pub fn done(folder: &Path, id: ShardId, config: &serde_json::Value) -> Result<Option<Self>> {
-        let path = Self::path(folder, id);
-        let Some(shard) = Self::read(&path)? else { return Ok(None) };
-        if shard.config != *config {
+    /// The marker at `path`, if its work is done: it was made from these inputs, and its files are there with the
+    /// right length. An error if it was made with other settings.
+    pub fn done(path: &Path, config: &serde_json::Value, inputs: &[String]) -> Result<Option<Self>> {
+        let Some(marker) = Self::read(path)? else { return Ok(None) };
+        if marker.config != *config {
             return Err(Error::Invalid(format!(
                 "{}: made with other settings ({} instead of {config}); choose another output folder",
                 path.display(),
-                shard.config
+                marker.config
             )));
         }
-        let whole = |file: &FileEntry| fs::metadata(folder.join(&file.name)).is_ok_and(|meta| meta.len() == file.bytes);
-        Ok(shard.files.iter().all(whole).then_some(shard))
+        Ok((marker.inputs == inputs && marker.damaged(path).is_none()).then_some(marker))
+    }
+
+    /// The first file that is missing or has another length.
+    pub fn damaged(&self, path: &Path) -> Option<&FileEntry> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        self.files.iter().find(|file| {
+            let length = fs::metadata(folder.join(&file.name)).map(|metadata| metadata.len());
+            length.ok() != Some(file.bytes)
+        })
     }
 
     /// Reads a marker; `None` where there is none.
@@ -157,42 +180,43 @@ impl Shard {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let shard: Self = serde_json::from_slice(&text).map_err(|error| Error::format(path, error))?;
-        if shard.version != Self::VERSION {
-            return Err(Error::format(path, format!("version {}, this program reads {}", shard.version, Self::VERSION)));
+        let marker: Self = serde_json::from_slice(&text).map_err(|error| Error::format(path, error))?;
+        if marker.version != Self::VERSION {
+            let cause = format!("version {}, this program reads {}", marker.version, Self::VERSION);
+            return Err(Error::format(path, cause));
         }
-        Ok(Some(shard))
+        Ok(Some(marker))
     }
 
     /// Publishes the marker, last of all, after the rows were counted.
     pub fn finish(
-        folder: &Path,
-        id: ShardId,
+        path: &Path,
         config: &serde_json::Value,
+        inputs: Vec<String>,
         counts: Counts,
         files: Vec<FileEntry>,
     ) -> Result<Self> {
         counts.check()?;
-        let shard = Self { version: Self::VERSION, config: config.clone(), counts, files };
-        let text = serde_json::to_string_pretty(&shard).expect("plain data");
-        publish(&Self::path(folder, id), text.as_bytes())?;
-        Ok(shard)
+        let marker = Self { version: Self::VERSION, config: config.clone(), inputs, counts, files };
+        let text = serde_json::to_string_pretty(&marker).expect("plain data");
+        publish(path, text.as_bytes())?;
+        Ok(marker)
     }
+}
 
-    /// The shards of a folder whose files end so (`parquet`, `tar`), in order: every file named by digits.
-    pub fn list(folder: &Path, extension: &str) -> Result<Vec<ShardId>> {
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-            let digits = stem.len() >= 5 && stem.bytes().all(|byte| byte.is_ascii_digit());
-            if digits && path.extension().is_some_and(|e| e == extension) {
-                ids.extend(stem.parse().map(ShardId));
-            }
+/// The shards of a folder whose files end so (`parquet`, `tar`, `json`), in order: every file named by digits.
+pub fn list_shards(folder: &Path, extension: &str) -> Result<Vec<ShardId>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let digits = stem.len() >= 5 && stem.bytes().all(|byte| byte.is_ascii_digit());
+        if digits && path.extension().is_some_and(|e| e == extension) {
+            ids.extend(stem.parse().map(ShardId));
         }
-        ids.sort_unstable();
-        Ok(ids)
     }
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 #[cfg(test)]
@@ -220,12 +244,16 @@ mod tests {
     #[test]
     fn a_marker_counts_only_while_its_files_are_whole() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (folder, id, config) = (folder.path(), ShardId(7), serde_json::json!({"size": 256}));
-        let file = publish(&folder.join("00007.tar"), b"content").expect("a new file");
-        Shard::finish(folder, id, &config, Counts::default(), vec![file]).expect("a marker");
-        assert!(Shard::done(folder, id, &config).expect("readable").is_some());
-        assert!(Shard::done(folder, id, &serde_json::json!({"size": 224})).is_err(), "other settings");
-        fs::write(folder.join("00007.tar"), b"cut").expect("room");
-        assert!(Shard::done(folder, id, &config).expect("readable").is_none());
+        let (tar, config) = (folder.path().join("00007.tar"), serde_json::json!({"size": 256}));
+        let path = Marker::of_shard(folder.path(), ShardId(7));
+        let file = publish(&tar, b"content").expect("a new file");
+        let inputs = ["one".to_owned()];
+        Marker::finish(&path, &config, inputs.to_vec(), Counts::default(), vec![file]).expect("a marker");
+        assert!(Marker::done(&path, &config, &inputs).expect("readable").is_some());
+        assert!(Marker::done(&path, &config, &[]).expect("readable").is_none(), "other input");
+        assert!(Marker::done(&path, &serde_json::json!({"size": 224}), &inputs).is_err(), "other settings");
+        fs::write(&tar, b"cut").expect("room");
+        assert!(Marker::done(&path, &config, &inputs).expect("readable").is_none());
+        assert_eq!(list_shards(folder.path(), "tar").expect("readable"), [ShardId(7)]);
     }
 }

@@ -1,0 +1,57 @@
+//! What can go wrong with a model.
+
+use std::path::PathBuf;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Each variant names the file or the step.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file of the model folder cannot be read; the message of the source names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// `config.json` is not a CLIP configuration.
+    #[error("read model: {}: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A number in `config.json` makes no model.
+    #[error("read model: config.json: {cause}")]
+    Shape {
+        /// Which number, and why.
+        cause: String,
+    },
+    /// `tokenizer.json` is no tokenizer, or a text cannot be cut into tokens.
+    #[error("tokenizer: {0}")]
+    Tokenizer(#[source] tokenizers::Error),
+    /// The weights do not fit the configuration, or a tensor operation failed.
+    #[error("model: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A picture cannot be scaled.
+    #[error("resize {width} x {height} picture: {cause}")]
+    Resize {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// Why.
+        cause: String,
+    },
+    /// The vector has no direction.
+    #[error(transparent)]
+    Embedding(#[from] dataset::Error),
+}
+
+impl From<Error> for dataset::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Embedding(error) => error,
+            error => Self::Embed { source: Box::new(error) },
+        }
+    }
+}

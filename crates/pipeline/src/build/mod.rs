@@ -1,0 +1,140 @@
+//! The whole road but for the index, shard by shard: while one shard is embedded, filtered and packed, the next one is
+//! downloaded.
+
+mod recipe;
+mod report;
+
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use dataset::schema::Pair;
+use dataset::table::TableReader;
+use dataset::webdataset::tar_path;
+use dataset::{Counts, Embedder, Error, Marker, Progress, Result, ShardId, Stage, Summary, list_shards};
+use fs_err as fs;
+
+use crate::download::Downloader;
+use crate::filter::Filter;
+use crate::{collect, embed, pack};
+
+pub use recipe::{Recipe, expand};
+pub use report::{Report, Truth};
+
+/// Builds a run: `folder` is where the recipe's relative paths start. Whatever an earlier, interrupted call has done is
+/// kept. The summaries come in the order of the stages.
+pub fn run(
+    recipe: &Recipe,
+    folder: &Path,
+    embedder: &dyn Embedder,
+    run: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<Summary>> {
+    fs::create_dir_all(run)?;
+    let _lock = lock(run)?;
+    recipe.claim(run)?;
+    let pairs = run.join("pairs");
+    let collected = collect::run(&recipe.collect, &recipe.archives(folder)?, &pairs, progress)?;
+    let shards = list_shards(&pairs, "parquet")?;
+    let mut rows = 0;
+    for id in &shards {
+        rows += TableReader::<Pair>::open(&pairs.join(format!("{id}.parquet")))?.row_count();
+    }
+    let work = Work { recipe, embedder, run, progress };
+    let [downloaded, embedded, filtered, packed] = work.shards(&shards, rows)?;
+    pack::pack_tfds(&run.join("packages"), progress)?;
+    let summary = |stage, counts| Summary { stage, counts };
+    Ok(vec![
+        collected,
+        summary(Stage::Download, downloaded),
+        summary(Stage::Embed, embedded),
+        summary(Stage::Filter, filtered),
+        summary(Stage::Pack, packed),
+    ])
+}
+
+/// Keeps a second process out of the run folder for as long as the file is open.
+fn lock(run: &Path) -> Result<std::fs::File> {
+    let path = run.join(".lock");
+    let file = fs::File::create(&path)?.into_file();
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::Invalid(format!("{}: another process is building here", run.display())))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+struct Work<'a> {
+    recipe: &'a Recipe,
+    embedder: &'a dyn Embedder,
+    run: &'a Path,
+    progress: &'a dyn Progress,
+}
+
+impl Work<'_> {
+    /// Takes every shard from its pairs to its packages, and gives the counts of download, embed, filter and pack.
+    fn shards(&self, shards: &[ShardId], rows: u64) -> Result<[Counts; 4]> {
+        let (pairs, images) = (self.run.join("pairs"), self.run.join("images"));
+        let downloader = Downloader::new(&self.recipe.download)?;
+        let filter = Filter::new(&self.recipe.filter, self.embedder)?;
+        let mut counts = <[Counts; 4]>::default();
+        // One finished shard waits while another is being embedded: that is all the room a run needs.
+        let (sender, receiver) = sync_channel::<Result<(ShardId, Counts)>>(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let task = self.progress.begin(Stage::Download, Some(rows));
+                for &id in shards {
+                    let done = self.packed(id).and_then(|packed| match packed {
+                        Some(counts) => {
+                            task.advance(counts.rows);
+                            Ok(counts)
+                        }
+                        None => downloader.shard(&pairs, &images, id, &*task),
+                    });
+                    let failed = done.is_err();
+                    if sender.send(done.map(|counts| (id, counts))).is_err() || failed {
+                        return; // the other side has ended, or will on reading the error
+                    }
+                }
+            });
+            let task = self.progress.begin(Stage::Embed, Some(rows));
+            for downloaded in receiver {
+                let (id, downloaded) = downloaded?;
+                counts[0].merge(&downloaded);
+                for (total, part) in counts[1..].iter_mut().zip(self.finish(id, &filter)?) {
+                    total.merge(&part);
+                }
+                task.advance(downloaded.rows);
+            }
+            Ok(counts)
+        })
+    }
+
+    /// What was counted when this shard was downloaded, if all its later stages are done: its tar may be gone.
+    fn packed(&self, id: ShardId) -> Result<Option<Counts>> {
+        let markers = ["images", "embeddings", "curated", "packages"].map(|f| Marker::of_shard(&self.run.join(f), id));
+        let Some(packages) = Marker::read(&markers[3])? else { return Ok(None) };
+        let curated = self.run.join(format!("curated/{id}.parquet"));
+        let sound = packages.damaged(&markers[3]).is_none()
+            && curated.exists()
+            && packages.inputs == [dataset::file_sha256(&curated)?];
+        let pairs = dataset::file_sha256(&self.run.join(format!("pairs/{id}.parquet")))?;
+        let images = Marker::read(&markers[0])?;
+        Ok(images.filter(|images| sound && images.inputs == [pairs]).map(|images| images.counts))
+    }
+
+    /// Embeds, filters and packs one shard that is downloaded.
+    fn finish(&self, id: ShardId, filter: &Filter) -> Result<[Counts; 3]> {
+        let silent = dataset::Silent;
+        let input = pack::Input::of_run(self.run);
+        let embedded = embed::shard(&self.recipe.embed, self.embedder, &input.images, &input.embeddings, id, &silent)?;
+        let filtered = filter.shard(&input.embeddings, &input.curated, id, &silent)?;
+        let packed = pack::pack_shard(&input, &self.run.join("packages"), id, &silent)?;
+        let tar = tar_path(&input.images, id);
+        if !self.recipe.keep_images && tar.exists() {
+            fs::remove_file(tar)?;
+        }
+        Ok([embedded, filtered, packed])
+    }
+}

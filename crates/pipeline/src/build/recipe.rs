@@ -1,0 +1,141 @@
+//! The settings of a whole run.
+
+use std::path::{Path, PathBuf};
+
+use dataset::{Error, Result, publish};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::{collect, download, embed, filter};
+
+/// What `build` reads: where the crawl is, and the settings of every stage. What is left out is LAION-400M's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// WAT archives; relative paths start at the folder of the recipe, and a last component may hold one `*`.
+    pub archives: Vec<PathBuf>,
+    /// Whether the tars of downloaded images stay after the kept ones are packed: without them a run needs room for
+    /// what it keeps only.
+    #[serde(default)]
+    pub keep_images: bool,
+    /// WAT archives to pairs.
+    #[serde(default)]
+    pub collect: collect::Config,
+    /// Pairs to images.
+    #[serde(default)]
+    pub download: download::Config,
+    /// Images to embeddings.
+    #[serde(default)]
+    pub embed: embed::Config,
+    /// Embeddings to verdicts.
+    #[serde(default)]
+    pub filter: filter::Config,
+}
+
+impl Recipe {
+    /// The published recipe, over these archives.
+    pub fn laion400m(archives: Vec<PathBuf>) -> Self {
+        Self {
+            archives,
+            keep_images: false,
+            collect: collect::Config::laion400m(),
+            download: download::Config::laion400m(),
+            embed: embed::Config::default(),
+            filter: filter::Config::laion400m(),
+        }
+    }
+
+    /// Reads a recipe.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)?;
+        toml::from_str(&text).map_err(|error| Error::format(path, error))
+    }
+
+    /// The recipe with every setting written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are plain data")
+    }
+
+    /// The archives as paths, patterns expanded, in order.
+    pub fn archives(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for archive in &self.archives {
+            found.extend(expand(&folder.join(archive))?);
+        }
+        Ok(found)
+    }
+
+    /// Puts the recipe into a run folder, or checks that the one there is the same.
+    pub fn claim(&self, run: &Path) -> Result<()> {
+        let path = run.join("recipe.toml");
+        if !path.exists() {
+            publish(&path, self.to_toml().as_bytes())?;
+            return Ok(());
+        }
+        if Self::read(&path)? == *self {
+            return Ok(());
+        }
+        let (there, run) = (path.display(), run.display());
+        Err(Error::Invalid(format!("{run} was built with another recipe, see {there}; choose another run folder")))
+    }
+}
+
+/// The files a path means: itself, or all that fit the `*` of its last component, in order.
+pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some((start, end)) = name.split_once('*') else { return Ok(vec![path.into()]) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() { Err(Error::Invalid(format!("{}: no such file", path.display()))) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_recipe_leaves_out_is_laions() {
+        let recipe: Recipe = toml::from_str("archives = [\"a.warc.wat.gz\"]\n[filter]\nsimilarity_min = 0.28").expect("a recipe");
+        let expected = Recipe {
+            filter: filter::Config { similarity_min: 0.28 },
+            ..Recipe::laion400m(vec!["a.warc.wat.gz".into()])
+        };
+        assert_eq!(recipe, expected);
+        assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).expect("written above"), recipe);
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_an_error_that_names_it() {
+        let error = toml::from_str::<Recipe>("archives = []\n[filter]\nsimilarty_min = 0.28").expect_err("misspelt");
+        assert!(error.to_string().contains("similarty_min"), "{error}");
+    }
+
+    #[test]
+    fn a_run_folder_refuses_another_recipe() {
+        let run = tempfile::tempdir().expect("a temporary folder");
+        let recipe = Recipe::laion400m(vec!["a.warc.wat.gz".into()]);
+        recipe.claim(run.path()).expect("free");
+        recipe.claim(run.path()).expect("the same");
+        let other = Recipe { filter: filter::Config { similarity_min: 0.28 }, ..recipe };
+        assert!(other.claim(run.path()).is_err());
+    }
+
+    #[test]
+    fn a_pattern_gives_its_files_in_order() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["b.wat.gz", "a.wat.gz", "a.txt"] {
+            fs::write(folder.path().join(name), "").expect("room");
+        }
+        let names: Vec<_> = expand(&folder.path().join("*.wat.gz")).expect("two").into_iter().map(|p| p.file_name().map(|n| n.to_owned())).collect();
+        assert_eq!(names, [Some("a.wat.gz".into()), Some("b.wat.gz".into())]);
+        assert!(expand(&folder.path().join("*.none")).is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! Pairs to images: fetched, checked, resized, and kept in WebDataset shards beside a row for every pair.
+
+mod client;
+mod guard;
+mod resize;
+mod robots;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dataset::picture::{self, Limits};
+use dataset::schema::{ImageRow, Pair, hex};
+use dataset::table::{TableReader, TableWriter};
+use dataset::webdataset::{TarWriter, tar_path};
+use dataset::{
+    Counts, Error, Failure, Marker, Progress, Reason, Result, SampleKey, ShardId, Stage, Status, Summary, Task,
+    file_sha256, list_shards,
+};
+use futures::StreamExt;
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+use sha1::Sha1;
+use sha2::Sha256;
+use tokio::sync::Semaphore;
+
+use client::{Fetched, Fetcher};
+
+/// Settings of the stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Side of the stored square, in pixels; LAION-400M: 256.
+    pub image_size: u32,
+    /// JPEG quality of the stored image, 1 to 100; img2dataset: 95.
+    pub encode_quality: u8,
+    /// Images of fewer bytes are dropped; LAION-400M: 5,000.
+    pub image_bytes_min: u64,
+    /// Bodies of more bytes are cut off and fail.
+    pub image_bytes_max: u64,
+    /// Pictures of more pixels are not decoded; PIL's limit.
+    pub pixels_max: u64,
+    /// From the first packet to the last, redirects included, for one attempt.
+    pub timeout_ms: u64,
+    /// Further attempts after a failure that may pass: no connection, a broken one, a status of 5xx.
+    pub retries: u32,
+    /// Redirects that are followed.
+    pub redirects_max: u32,
+    /// Requests under way at once.
+    pub concurrency: usize,
+    /// How the program introduces itself.
+    pub user_agent: String,
+    /// The name by which `X-Robots-Tag` may speak to this program alone.
+    pub robots_token: String,
+    /// Whether private, loopback and link-local addresses may be asked: only for a web of one's own.
+    pub allow_private: bool,
+}
+
+impl Config {
+    /// LAION-400M as it was downloaded with img2dataset, with deadlines and limits that both lack.
+    pub fn laion400m() -> Self {
+        Self {
+            image_size: 256,
+            encode_quality: 95,
+            image_bytes_min: 5_000,
+            image_bytes_max: 64 << 20,
+            pixels_max: Limits::default().pixels_max,
+            timeout_ms: 10_000,
+            retries: 1,
+            redirects_max: 10,
+            concurrency: 64,
+            user_agent: concat!("laion400m/", env!("CARGO_PKG_VERSION")).into(),
+            robots_token: "laion400m".into(),
+            allow_private: false,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::laion400m()
+    }
+}
+
+/// Rows that may be finished but wait for an earlier one, since rows are written in order: at 20 KB each, 40 MB.
+const WINDOW: usize = 2048;
+
+/// Downloads every shard of `pairs` into `output`.
+pub fn run(config: &Config, pairs: &Path, output: &Path, progress: &dyn Progress) -> Result<Summary> {
+    let downloader = Downloader::new(config)?;
+    let mut summary = Summary::new(Stage::Download);
+    let shards = list_shards(pairs, "parquet")?;
+    let mut rows = 0;
+    for &id in &shards {
+        rows += TableReader::<Pair>::open(&pairs.join(format!("{id}.parquet")))?.row_count();
+    }
+    let task = progress.begin(Stage::Download, Some(rows));
+    for id in shards {
+        summary.counts.merge(&downloader.shard(pairs, output, id, &*task)?);
+    }
+    Ok(summary)
+}
+
+/// Downloads shards over one pool of connections.
+#[derive(Debug)]
+pub struct Downloader {
+    config: Config,
+    fetcher: Fetcher,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Downloader {
+    /// Sets up the client.
+    pub fn new(config: &Config) -> Result<Self> {
+        if !(1..=16_384).contains(&config.image_size) || !(1..=100).contains(&config.encode_quality) {
+            return Err(Error::Invalid("download: image_size is 1 to 16384, encode_quality 1 to 100".into()));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let guard = runtime.enter();
+        let fetcher = Fetcher::new(config)?;
+        drop(guard);
+        Ok(Self { config: config.clone(), fetcher, runtime })
+    }
+
+    /// Downloads one shard; one that is done is not done again.
+    pub fn shard(&self, pairs: &Path, output: &Path, id: ShardId, task: &dyn Task) -> Result<Counts> {
+        let input = pairs.join(format!("{id}.parquet"));
+        let marker = Marker::of_shard(output, id);
+        let (described, inputs) = (serde_json::json!(self.config), vec![file_sha256(&input)?]);
+        if let Some(done) = Marker::done(&marker, &described, &inputs)? {
+            task.advance(done.counts.rows);
+            return Ok(done.counts);
+        }
+        let mut counts = Counts::default();
+        let mut tar = TarWriter::create(&tar_path(output, id))?;
+        let mut table = TableWriter::<ImageRow>::create(&output.join(format!("{id}.parquet")))?;
+        let permits = Arc::new(Semaphore::new(self.config.concurrency.max(1)));
+        let rows = TableReader::<Pair>::open_batched(&input, WINDOW)?;
+        let fetches = futures::stream::iter(rows.zip(0..)).map(|(pair, row)| {
+            let (fetcher, permits, config) = (self.fetcher.clone(), permits.clone(), self.config.clone());
+            async move {
+                let pair = pair?;
+                let key = SampleKey { shard: id, row };
+                let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+                let (status, fetched) = fetcher.fetch(&pair.url).await;
+                drop(permit);
+                let work = move || finish(&config, &pair, key, status, fetched);
+                tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
+            }
+        });
+        let mut fetches = std::pin::pin!(fetches.buffered(WINDOW));
+        self.runtime.block_on(async {
+            while let Some(finished) = fetches.next().await {
+                let (row, status, image) = finished?;
+                counts.add(status);
+                task.advance(1);
+                if let Some(image) = image {
+                    push_sample(&mut tar, &row, &image)?;
+                }
+                table.push(row)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        let files = vec![tar.publish()?, table.publish()?];
+        Ok(Marker::finish(&marker, &described, inputs, counts, files)?.counts)
+    }
+}
+
+/// Checks, decodes and resizes what was fetched, and fills in the row.
+fn finish(
+    config: &Config,
+    pair: &Pair,
+    key: SampleKey,
+    fetched_status: Status,
+    fetched: Fetched,
+) -> (ImageRow, Status, Option<Vec<u8>>) {
+    let mut row = ImageRow::new(pair, key);
+    row.attempts = fetched.attempts;
+    row.http_status = fetched.http_status.map(i32::from);
+    row.final_url = fetched.final_url;
+    row.content_type = fetched.content_type;
+    row.error_message = fetched.message;
+    let Some(body) = fetched.body else {
+        row.set_status(fetched_status, false);
+        return (row, fetched_status, None);
+    };
+    row.bytes = Some(body.len() as i64);
+    row.sha256 = Some(hex(&Sha256::digest(&body)));
+    row.sha1 = Some(hex(&Sha1::digest(&body)));
+    row.md5 = Some(hex(&Md5::digest(&body)));
+    match store(config, &body, &mut row) {
+        Ok(image) => {
+            row.set_status(Status::Kept, false);
+            (row, Status::Kept, Some(image))
+        }
+        Err((status, message)) => {
+            row.error_message = Some(message);
+            row.set_status(status, true);
+            (row, status, None)
+        }
+    }
+}
+
+/// The stored form of a downloaded image.
+fn store(config: &Config, body: &[u8], row: &mut ImageRow) -> Result<Vec<u8>, (Status, String)> {
+    let failed = |(failure, message)| (Status::Failed(failure), message);
+    let limits = Limits { pixels_max: config.pixels_max };
+    // A page that is served in place of an image is no image, however short it is.
+    if (body.len() as u64) < config.image_bytes_min && picture::is_image(body) {
+        let message = format!("{} bytes, the recipe asks for {}", body.len(), config.image_bytes_min);
+        return Err((Status::Dropped(Reason::ImageTooFewBytes), message));
+    }
+    let decoded = picture::decode(body, limits).map_err(failed)?;
+    row.original_width = Some(decoded.pixels.width() as i32);
+    row.original_height = Some(decoded.pixels.height() as i32);
+    row.exif = Some(decoded.exif);
+    let damaged = || (Status::Failed(Failure::ImageDamaged), "cannot be resized".to_owned());
+    row.phash = resize::perceptual_hash(&decoded.pixels);
+    let stored = resize::border(&decoded.pixels, config.image_size).ok_or_else(damaged)?;
+    (row.width, row.height) = (Some(stored.width() as i32), Some(stored.height() as i32));
+    let encoded = picture::encode_jpeg(&stored, config.encode_quality);
+    encoded.map_err(|error| (Status::Failed(Failure::ImageDamaged), error.to_string()))
+}
+
+/// The three files of a sample, in img2dataset's layout.
+fn push_sample(tar: &mut TarWriter, row: &ImageRow, image: &[u8]) -> Result<()> {
+    let json = serde_json::to_string_pretty(row).expect("a row is plain data");
+    tar.push(&format!("{}.jpg", row.key), image)?;
+    tar.push(&format!("{}.json", row.key), json.as_bytes())?;
+    tar.push(&format!("{}.txt", row.key), row.caption.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The kept rows of one shard, in three forms.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use dataset::npy::{MatrixReader, MatrixWriter};
+use dataset::schema::{CuratedRow, KeptRow, ReleaseRow};
+use dataset::table::{TableReader, write_table};
+use dataset::webdataset::{TarWriter, read_samples, tar_path};
+use dataset::{Counts, Error, FileEntry, Marker, Result, SampleKey, ShardId, Status, Task, file_sha256};
+use half::f16;
+
+use super::Input;
+use crate::embed::{Files, below};
+
+/// The folders of the packages.
+#[derive(Clone, Debug)]
+pub struct Packages {
+    /// Tars of the kept samples, a table beside each.
+    pub webdataset: PathBuf,
+    /// Matrices and metadata of the kept samples, in clip-retrieval's layout.
+    pub embeddings: PathBuf,
+    /// Tables with the columns of the release.
+    pub metadata: PathBuf,
+    /// A TFDS data folder.
+    pub tfds: PathBuf,
+}
+
+impl Packages {
+    /// Below the folder of the stage.
+    pub fn of(folder: &Path) -> Self {
+        Self {
+            webdataset: folder.join("webdataset"),
+            embeddings: folder.join("embeddings"),
+            metadata: folder.join("metadata"),
+            tfds: folder.join("tfds"),
+        }
+    }
+}
+
+/// Packs one shard; one that is done is not done again. The counts are of its curated rows that were kept.
+pub fn pack_shard(input: &Input, output: &Path, id: ShardId, task: &dyn Task) -> Result<Counts> {
+    let curated = input.curated.join(format!("{id}.parquet"));
+    let marker = Marker::of_shard(output, id);
+    let (described, inputs) = (serde_json::json!({}), vec![file_sha256(&curated)?]);
+    let total = TableReader::<CuratedRow>::open(&curated)?.row_count();
+    if let Some(done) = Marker::done(&marker, &described, &inputs)? {
+        task.advance(total);
+        return Ok(done.counts);
+    }
+    let packages = Packages::of(output);
+    let mut kept = Vec::new();
+    for row in TableReader::<CuratedRow>::open(&curated)? {
+        let row = row?;
+        if row.is_kept() {
+            kept.push(row);
+        } else {
+            task.advance(1);
+        }
+    }
+    kept.sort_by(|a, b| a.key.cmp(&b.key));
+    let tar = tar_path(&packages.webdataset, id);
+    let (tar_file, rows) = pack_samples(&tar_path(&input.images, id), &tar, kept, task)?;
+    let release: Vec<_> = rows.iter().map(|(_, row)| release_row(row)).collect::<Result<_>>()?;
+    let release = write_table(&packages.metadata.join(format!("part-{id}.snappy.parquet")), release)?;
+    let mut files = vec![below("webdataset", tar_file), below("metadata", release)];
+    files.extend(pack_embeddings(input, &packages, id, &rows)?);
+    let kept: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+    let mut counts = Counts::default();
+    counts.add_many(Status::Kept, kept.len() as u64);
+    files.push(below("webdataset", write_table(&packages.webdataset.join(format!("{id}.parquet")), kept)?));
+    Ok(Marker::finish(&marker, &described, inputs, counts, files)?.counts)
+}
+
+/// Copies the kept samples, and gives their rows with the row of the embedding matrices they belong to.
+fn pack_samples(
+    from: &Path,
+    to: &Path,
+    kept: Vec<CuratedRow>,
+    task: &dyn Task,
+) -> Result<(FileEntry, Vec<(i64, KeptRow)>)> {
+    let mut waiting: HashMap<String, CuratedRow> = kept.into_iter().map(|row| (row.key.clone(), row)).collect();
+    let mut writer = TarWriter::create(to)?;
+    let mut rows = Vec::new();
+    read_samples(from, |sample| {
+        let Some(row) = waiting.remove(&sample.key) else { return Ok(()) };
+        let missing = |what: &str| Error::format(from, format!("sample {} has no {what}", row.key));
+        let image = sample.files.get("jpg").ok_or_else(|| missing("jpg"))?;
+        let json = sample.files.get("json").ok_or_else(|| missing("json"))?;
+        let mut json: serde_json::Value = serde_json::from_slice(json).map_err(|error| missing(&error.to_string()))?;
+        let license = row.license.clone().unwrap_or_else(|| "?".into());
+        json["similarity"] = row.similarity.into();
+        json["NSFW"] = row.nsfw.as_str().into();
+        json["LICENSE"] = license.as_str().into();
+        let json = serde_json::to_string_pretty(&json).expect("read above");
+        let image_offset = writer.push(&format!("{}.jpg", row.key), image)?;
+        writer.push(&format!("{}.json", row.key), json.as_bytes())?;
+        writer.push(&format!("{}.txt", row.key), row.caption.as_bytes())?;
+        task.advance(1);
+        let kept = KeptRow {
+            image_path: row.key.clone(),
+            caption: row.caption,
+            url: row.url,
+            key: row.key,
+            page_url: row.page_url,
+            license,
+            nsfw: row.nsfw,
+            similarity: row.similarity,
+            width: row.width,
+            height: row.height,
+            original_width: row.original_width,
+            original_height: row.original_height,
+            image_offset: image_offset as i64,
+            image_bytes: image.len() as i64,
+        };
+        rows.push((row.embedding_row, kept));
+        Ok(())
+    })?;
+    if let Some(key) = waiting.keys().min() {
+        let cause = format!("{} kept samples are missing, the first is {key}", waiting.len());
+        return Err(Error::format(from, cause));
+    }
+    Ok((writer.publish()?, rows))
+}
+
+fn release_row(row: &KeptRow) -> Result<ReleaseRow> {
+    Ok(ReleaseRow {
+        sample_id: row.key.parse::<SampleKey>()?.number(),
+        url: row.url.clone(),
+        text: row.caption.clone(),
+        height: row.original_height,
+        width: row.original_width,
+        license: row.license.clone(),
+        nsfw: row.nsfw.clone(),
+        similarity: row.similarity,
+    })
+}
+
+/// Copies the kept rows of both matrices, bit by bit.
+fn pack_embeddings(input: &Input, packages: &Packages, id: ShardId, rows: &[(i64, KeptRow)]) -> Result<Vec<FileEntry>> {
+    let (from, to) = (Files::of(&input.embeddings, id), Files::of(&packages.embeddings, id));
+    let mut files = Vec::new();
+    for (folder, from, to) in [("img_emb", &from.image, &to.image), ("text_emb", &from.text, &to.text)] {
+        let mut reader = MatrixReader::open(from)?;
+        let mut writer = MatrixWriter::create(to, rows.len(), reader.columns())?;
+        let (mut row, mut read) = (Vec::<f16>::new(), 0);
+        for &(position, _) in rows {
+            while read <= position {
+                if !reader.read_row(&mut row)? {
+                    return Err(Error::format(from, format!("no row {position}")));
+                }
+                read += 1;
+            }
+            writer.push_f16(&row)?;
+        }
+        files.push(below(&format!("embeddings/{folder}"), writer.publish()?));
+    }
+    let metadata = write_table(&to.metadata, rows.iter().map(|(_, row)| row.clone()))?;
+    files.push(below("embeddings/metadata", metadata));
+    Ok(files)
+}

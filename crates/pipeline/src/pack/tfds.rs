@@ -1,0 +1,115 @@
+//! Both TFDS configurations, out of the packages of the shards.
+
+use std::path::Path;
+
+use dataset::npy::MatrixReader;
+use dataset::schema::KeptRow;
+use dataset::table::{TableReader, read_table};
+use dataset::tfds::{Config, DATASET, Example, TfdsWriter, VERSION};
+use dataset::webdataset::{read_samples, tar_path};
+use dataset::{Counts, Error, FileEntry, Marker, Nsfw, Progress, Result, SampleKey, Status, file_sha256, list_shards};
+use half::f16;
+
+use super::Packages;
+use crate::embed::Files;
+
+/// Dimensions of the embeddings the catalogue describes: ViT-B/32.
+const DIMENSIONS: usize = 512;
+
+/// Packs the shards below `output` as `laion400m/images` and `laion400m/embeddings`. Both need all shards at once,
+/// since TFDS orders examples by a hash of their keys.
+pub fn pack_tfds(output: &Path, progress: &dyn Progress) -> Result<()> {
+    let packages = Packages::of(output);
+    let shards = list_shards(&packages.webdataset, "parquet")?;
+    let mut inputs = Vec::new();
+    let mut counts = Counts::default();
+    for &id in &shards {
+        let table = packages.webdataset.join(format!("{id}.parquet"));
+        inputs.push(file_sha256(&table)?);
+        counts.add_many(Status::Kept, TableReader::<KeptRow>::open(&table)?.row_count());
+    }
+    for config in Config::ALL {
+        let marker = packages.tfds.join(format!("{DATASET}-{}.json", config.name()));
+        let described = serde_json::json!({"config": config.name()});
+        if Marker::done(&marker, &described, &inputs)?.is_some() {
+            continue;
+        }
+        let files = match config {
+            Config::Images => pack_images(&packages, &shards)?,
+            Config::Embeddings => match pack_embeddings(&packages, &shards)? {
+                Some(files) => files,
+                None => {
+                    progress.warn(&format!("pack: no {DATASET}/embeddings: it holds {DIMENSIONS} dimensions"));
+                    continue;
+                }
+            },
+        };
+        let folder = format!("{DATASET}/{}/{VERSION}", config.name());
+        let files = files.into_iter().map(|file| crate::embed::below(&folder, file)).collect();
+        Marker::finish(&marker, &described, inputs.clone(), counts.clone(), files)?;
+    }
+    Ok(())
+}
+
+/// TFDS's key of an example: shard and row, without zeros in front.
+fn key(row: &KeptRow) -> Result<String> {
+    let key: SampleKey = row.key.parse()?;
+    Ok(format!("{}_{}", key.shard.0, key.row))
+}
+
+fn example(row: KeptRow) -> Example {
+    Example {
+        caption: row.caption,
+        image: None,
+        embeddings: None,
+        license: row.license,
+        nsfw: Nsfw::from_name(&row.nsfw),
+        original_height: row.original_height,
+        original_width: row.original_width,
+        similarity: row.similarity,
+        url: row.url,
+    }
+}
+
+fn pack_images(packages: &Packages, shards: &[dataset::ShardId]) -> Result<Vec<FileEntry>> {
+    let mut expected_bytes = 0;
+    for &id in shards {
+        expected_bytes += fs_err::metadata(tar_path(&packages.webdataset, id))?.len();
+    }
+    let mut writer = TfdsWriter::create(&packages.tfds, Config::Images, expected_bytes)?;
+    for &id in shards {
+        let tar = tar_path(&packages.webdataset, id);
+        let mut rows = read_table::<KeptRow>(&packages.webdataset.join(format!("{id}.parquet")))?.into_iter();
+        read_samples(&tar, |mut sample| {
+            let row = rows.next().filter(|row| row.key == sample.key);
+            let row = row.ok_or_else(|| Error::format(&tar, format!("sample {} is not in its table", sample.key)))?;
+            let image = sample.files.remove("jpg");
+            writer.push(&key(&row)?, &Example { image, ..example(row) })
+        })?;
+    }
+    writer.finish()
+}
+
+fn pack_embeddings(packages: &Packages, shards: &[dataset::ShardId]) -> Result<Option<Vec<FileEntry>>> {
+    let mut expected_bytes = 0;
+    for &id in shards {
+        let matrix = MatrixReader::open(&Files::of(&packages.embeddings, id).image)?;
+        if matrix.columns() != DIMENSIONS {
+            return Ok(None);
+        }
+        expected_bytes += (matrix.rows() * DIMENSIONS * 8) as u64;
+    }
+    let mut writer = TfdsWriter::create(&packages.tfds, Config::Embeddings, expected_bytes)?;
+    for &id in shards {
+        let files = Files::of(&packages.embeddings, id);
+        let (mut images, mut texts) = (MatrixReader::open(&files.image)?, MatrixReader::open(&files.text)?);
+        for row in TableReader::<KeptRow>::open(&files.metadata)? {
+            let (row, mut image, mut text) = (row?, Vec::<f16>::new(), Vec::<f16>::new());
+            if !(images.read_row(&mut image)? && texts.read_row(&mut text)?) {
+                return Err(Error::format(&files.metadata, "more rows than its matrices"));
+            }
+            writer.push(&key(&row)?, &Example { embeddings: Some((image, text)), ..example(row) })?;
+        }
+    }
+    writer.finish().map(Some)
+}
