@@ -130,8 +130,28 @@ mod native {
 mod native {
     use super::{DynamicImage, Failure, Pixels};
 
-    pub(super) fn decode_jpeg(_: &[u8]) -> Result<Option<DynamicImage>, (Failure, String)> {
-        Ok(None)
+    /// Leaves the picture to the decoder in Rust, which fills what a cut file lacks with grey and says nothing.
+    pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<Option<DynamicImage>, (Failure, String)> {
+        if has_end(bytes) { Ok(None) } else { Err((Failure::ImageDamaged, "the JPEG is cut off".into())) }
+    }
+
+    /// Walks the segments of a JPEG to its end marker (ITU-T T.81, annex B).
+    fn has_end(bytes: &[u8]) -> bool {
+        let mut at = 2;
+        while let Some(&[mark, kind]) = bytes.get(at..at + 2).and_then(|pair| pair.first_chunk()) {
+            at += match (mark, kind) {
+                (0xFF, 0xD9) => return true,
+                (0xFF, 0xFF) => 1,
+                // Between the segments of a scan lies its data, in which 0xFF is followed by 0 or a restart marker.
+                (0xFF, 0x00 | 0x01 | 0xD0..=0xD8) => 2,
+                (0xFF, _) => match bytes.get(at + 2..at + 4) {
+                    Some(length) => 2 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2),
+                    None => return false,
+                },
+                _ => 1,
+            };
+        }
+        false
     }
 
     pub(super) fn encode_jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>, String> {

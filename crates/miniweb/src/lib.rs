@@ -10,10 +10,26 @@
 //! println!("{}", scene.caption(&mut Random::new(1)));
 //! ```
 
-mod draw;
+#![forbid(unsafe_code)]
+
 mod random;
 mod scene;
+mod draw;
+mod picture;
+mod fate;
+mod language;
+mod truth;
+mod world;
+mod page;
+mod crawl;
+mod server;
 
+pub use crawl::write_crawl;
 pub use draw::draw;
+pub use fate::Fate;
+pub use picture::{Format, Picture};
 pub use random::Random;
 pub use scene::{Backdrop, Color, Group, Place, Relation, Scene, Shape, Texture};
+pub use server::{Server, serve};
+pub use truth::{Truth, measure};
+pub use world::{ARCHIVES, Settings, World};
