@@ -26,6 +26,7 @@ mod embedding;
 mod progress;
 mod row;
 mod publish;
+mod run;
 
 pub mod npy;
 pub mod picture;
@@ -44,4 +45,5 @@ pub use label::Nsfw;
 pub use progress::{Progress, Silent, Task};
 pub use publish::{Draft, FileEntry, Marker, file_sha256, list_shards, publish, remove_temporary};
 pub use row::Row;
+pub use run::{EmbeddingFiles, Packages, Run};
 pub use status::{Counts, Failure, Reason, Stage, Status, Summary};

@@ -21,6 +21,14 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
+impl FileEntry {
+    /// The same file as a marker calls it that stands `folders` higher.
+    pub fn below(mut self, folders: &str) -> Self {
+        self.name = format!("{folders}/{}", self.name);
+        self
+    }
+}
+
 /// A file under a temporary name. Dropped unpublished, it is removed; killed unpublished, the next run overwrites it.
 #[derive(Debug)]
 pub struct Draft {

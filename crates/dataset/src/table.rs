@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
@@ -120,6 +120,26 @@ pub fn read_table<R: Row>(path: &Path) -> Result<Vec<R>> {
     TableReader::open(path)?.collect()
 }
 
+/// Reads some rows of a table, given by their ascending positions, and nothing else of their columns' pages.
+pub fn read_rows_at<R: Row>(path: &Path, positions: &[usize]) -> Result<Vec<R>> {
+    let wrong = |error: parquet::errors::ParquetError| Error::format(path, error);
+    let file = fs::File::open(path)?.into_file();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;
+    let rows = builder.metadata().file_metadata().num_rows().max(0) as usize;
+    let ascending = positions.windows(2).all(|pair| pair[0] < pair[1]);
+    if !ascending || positions.last().is_some_and(|&last| last >= rows) {
+        return Err(Error::format(path, format!("rows {positions:?} of {rows}: not ascending, or not there")));
+    }
+    let ranges = positions.iter().map(|&position| position..position + 1);
+    let selection = RowSelection::from_consecutive_ranges(ranges, rows);
+    let mut found = Vec::with_capacity(positions.len());
+    for batch in builder.with_row_selection(selection).build().map_err(wrong)? {
+        let batch = batch.map_err(|error| Error::format(path, error))?;
+        found.extend(R::from_batch(&batch).map_err(|cause| Error::format(path, cause))?);
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +172,20 @@ mod tests {
             write_table(&path, rows.clone()).expect("writable");
             prop_assert_eq!(read_table::<Pair>(&path).expect("readable"), rows);
         }
+    }
+
+    #[test]
+    fn rows_are_found_by_their_position() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("00000.parquet");
+        write_table(&path, (0..20_000).map(|i| pair("a", None, i))).expect("writable");
+        let offsets = |positions: &[usize]| {
+            let rows = read_rows_at::<Pair>(&path, positions).expect("there");
+            rows.iter().map(|row| row.record_offset).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(&[0, 1, 8191, 8192, 19_999]), [0, 1, 8191, 8192, 19_999]);
+        assert!(offsets(&[]).is_empty());
+        assert!(read_rows_at::<Pair>(&path, &[20_000]).is_err());
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::sync::mpsc::sync_channel;
 use dataset::schema::Pair;
 use dataset::table::TableReader;
 use dataset::webdataset::tar_path;
-use dataset::{Counts, Embedder, Error, Marker, Progress, Result, ShardId, Stage, Summary, list_shards};
+use dataset::{
+    Counts, Embedder, Error, Marker, Progress, Result, Run, ShardId, Silent, Stage, Summary, file_sha256, list_shards,
+};
 use fs_err as fs;
 
 use crate::download::Downloader;
@@ -26,13 +28,13 @@ pub fn run(
     recipe: &Recipe,
     folder: &Path,
     embedder: &dyn Embedder,
-    run: &Path,
+    run: &Run,
     progress: &dyn Progress,
 ) -> Result<Vec<Summary>> {
-    fs::create_dir_all(run)?;
+    fs::create_dir_all(run.folder())?;
     let _lock = lock(run)?;
     recipe.claim(run)?;
-    let pairs = run.join("pairs");
+    let pairs = run.pairs();
     let collected = collect::run(&recipe.collect, &recipe.archives(folder)?, &pairs, progress)?;
     let shards = list_shards(&pairs, "parquet")?;
     let mut rows = 0;
@@ -41,7 +43,7 @@ pub fn run(
     }
     let work = Work { recipe, embedder, run, progress };
     let [downloaded, embedded, filtered, packed] = work.shards(&shards, rows)?;
-    pack::pack_tfds(&run.join("packages"), progress)?;
+    pack::pack_tfds(&run.packages(), progress)?;
     let summary = |stage, counts| Summary { stage, counts };
     Ok(vec![
         collected,
@@ -53,13 +55,13 @@ pub fn run(
 }
 
 /// Keeps a second process out of the run folder for as long as the file is open.
-fn lock(run: &Path) -> Result<std::fs::File> {
-    let path = run.join(".lock");
+fn lock(run: &Run) -> Result<std::fs::File> {
+    let path = run.folder().join(".lock");
     let file = fs::File::create(&path)?.into_file();
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::Invalid(format!("{}: another process is building here", run.display())))
+            Err(Error::Invalid(format!("{}: another process is building here", run.folder().display())))
         }
         Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
     }
@@ -68,14 +70,14 @@ fn lock(run: &Path) -> Result<std::fs::File> {
 struct Work<'a> {
     recipe: &'a Recipe,
     embedder: &'a dyn Embedder,
-    run: &'a Path,
+    run: &'a Run,
     progress: &'a dyn Progress,
 }
 
 impl Work<'_> {
     /// Takes every shard from its pairs to its packages, and gives the counts of download, embed, filter and pack.
     fn shards(&self, shards: &[ShardId], rows: u64) -> Result<[Counts; 4]> {
-        let (pairs, images) = (self.run.join("pairs"), self.run.join("images"));
+        let (pairs, images) = (self.run.pairs(), self.run.images());
         let downloader = Downloader::new(&self.recipe.download)?;
         let filter = Filter::new(&self.recipe.filter, self.embedder)?;
         let mut counts = <[Counts; 4]>::default();
@@ -113,25 +115,23 @@ impl Work<'_> {
 
     /// What was counted when this shard was downloaded, if all its later stages are done: its tar may be gone.
     fn packed(&self, id: ShardId) -> Result<Option<Counts>> {
-        let markers = ["images", "embeddings", "curated", "packages"].map(|f| Marker::of_shard(&self.run.join(f), id));
-        let Some(packages) = Marker::read(&markers[3])? else { return Ok(None) };
-        let curated = self.run.join(format!("curated/{id}.parquet"));
-        let sound = packages.damaged(&markers[3]).is_none()
-            && curated.exists()
-            && packages.inputs == [dataset::file_sha256(&curated)?];
-        let pairs = dataset::file_sha256(&self.run.join(format!("pairs/{id}.parquet")))?;
-        let images = Marker::read(&markers[0])?;
+        let marker = Marker::of_shard(self.run.packages().folder(), id);
+        let Some(packages) = Marker::read(&marker)? else { return Ok(None) };
+        let curated = self.run.curated().join(format!("{id}.parquet"));
+        let sound =
+            packages.damaged(&marker).is_none() && curated.exists() && packages.inputs == [file_sha256(&curated)?];
+        let pairs = file_sha256(&self.run.pairs().join(format!("{id}.parquet")))?;
+        let images = Marker::read(&Marker::of_shard(&self.run.images(), id))?;
         Ok(images.filter(|images| sound && images.inputs == [pairs]).map(|images| images.counts))
     }
 
     /// Embeds, filters and packs one shard that is downloaded.
     fn finish(&self, id: ShardId, filter: &Filter) -> Result<[Counts; 3]> {
-        let silent = dataset::Silent;
-        let input = pack::Input::of_run(self.run);
-        let embedded = embed::shard(&self.recipe.embed, self.embedder, &input.images, &input.embeddings, id, &silent)?;
-        let filtered = filter.shard(&input.embeddings, &input.curated, id, &silent)?;
-        let packed = pack::pack_shard(&input, &self.run.join("packages"), id, &silent)?;
-        let tar = tar_path(&input.images, id);
+        let (images, embeddings) = (self.run.images(), self.run.embeddings());
+        let embedded = embed::shard(&self.recipe.embed, self.embedder, &images, &embeddings, id, &Silent)?;
+        let filtered = filter.shard(&embeddings, &self.run.curated(), id, &Silent)?;
+        let packed = pack::pack_shard(self.run, &self.run.packages(), id, &Silent)?;
+        let tar = tar_path(&images, id);
         if !self.recipe.keep_images && tar.exists() {
             fs::remove_file(tar)?;
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dataset::{Error, Result, publish};
+use dataset::{Error, Result, Run, publish};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +66,8 @@ impl Recipe {
     }
 
     /// Puts the recipe into a run folder, or checks that the one there is the same.
-    pub fn claim(&self, run: &Path) -> Result<()> {
-        let path = run.join("recipe.toml");
+    pub fn claim(&self, run: &Run) -> Result<()> {
+        let path = run.recipe();
         if !path.exists() {
             publish(&path, self.to_toml().as_bytes())?;
             return Ok(());
@@ -75,7 +75,7 @@ impl Recipe {
         if Self::read(&path)? == *self {
             return Ok(());
         }
-        let (there, run) = (path.display(), run.display());
+        let (there, run) = (path.display(), run.folder().display());
         Err(Error::Invalid(format!("{run} was built with another recipe, see {there}; choose another run folder")))
     }
 }
@@ -120,12 +120,13 @@ mod tests {
 
     #[test]
     fn a_run_folder_refuses_another_recipe() {
-        let run = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = Run::new(folder.path());
         let recipe = Recipe::laion400m(vec!["a.warc.wat.gz".into()]);
-        recipe.claim(run.path()).expect("free");
-        recipe.claim(run.path()).expect("the same");
+        recipe.claim(&run).expect("free");
+        recipe.claim(&run).expect("the same");
         let other = Recipe { filter: filter::Config { similarity_min: 0.28 }, ..recipe };
-        assert!(other.claim(run.path()).is_err());
+        assert!(other.claim(&run).is_err());
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The funnel of a run: how many rows came in, left, and why, stage by stage.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use dataset::{Error, Result, Summary, publish};
+use dataset::{Error, Result, Run, Summary, publish};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
@@ -28,16 +27,16 @@ pub struct Truth {
 
 impl Report {
     /// Reads the report of a run.
-    pub fn read(run: &Path) -> Result<Self> {
-        let path = run.join("report.json");
+    pub fn read(run: &Run) -> Result<Self> {
+        let path = run.report();
         serde_json::from_slice(&fs::read(&path)?).map_err(|error| Error::format(&path, error))
     }
 
     /// Publishes `report.json` and `report.html`.
-    pub fn publish(&self, run: &Path) -> Result<()> {
+    pub fn publish(&self, run: &Run) -> Result<()> {
         let json = serde_json::to_string_pretty(self).expect("plain data");
-        publish(&run.join("report.json"), json.as_bytes())?;
-        publish(&run.join("report.html"), self.to_html().as_bytes())?;
+        publish(&run.report(), json.as_bytes())?;
+        publish(&run.report().with_extension("html"), self.to_html().as_bytes())?;
         Ok(())
     }
 

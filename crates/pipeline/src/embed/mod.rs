@@ -1,7 +1,7 @@
 //! Images and captions to embeddings, in the layout of clip-retrieval.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dataset::npy::MatrixWriter;
 use dataset::picture::{self, Limits};
@@ -9,7 +9,7 @@ use dataset::schema::{EmbeddingRow, ImageRow};
 use dataset::table::{TableReader, write_table};
 use dataset::webdataset::{TarSample, read_samples, tar_path};
 use dataset::{
-    Counts, Embedder, Embedding, Error, Failure, FileEntry, Marker, Pixels, Progress, Result, ShardId, Stage, Status,
+    Counts, Embedder, Embedding, EmbeddingFiles, Error, Failure, FileEntry, Marker, Pixels, Progress, Result, ShardId, Stage, Status,
     Summary, Task, file_sha256, list_shards,
 };
 use rayon::prelude::*;
@@ -31,35 +31,6 @@ impl Default for Config {
 
 /// Samples that are decoded and embedded together.
 const BATCH: usize = 64;
-
-/// Where the files of a shard are, below the folder of the stage.
-#[derive(Clone, Debug)]
-pub struct Files {
-    /// Image embeddings.
-    pub image: PathBuf,
-    /// Text embeddings.
-    pub text: PathBuf,
-    /// Row i belongs to row i of both.
-    pub metadata: PathBuf,
-}
-
-impl Files {
-    /// clip-retrieval's names.
-    pub fn of(folder: &Path, id: ShardId) -> Self {
-        let number = id.0;
-        Self {
-            image: folder.join(format!("img_emb/img_emb_{number}.npy")),
-            text: folder.join(format!("text_emb/text_emb_{number}.npy")),
-            metadata: folder.join(format!("metadata/metadata_{number}.parquet")),
-        }
-    }
-}
-
-/// Names of published files as a marker in the folder above them has to call them.
-pub(crate) fn below(folder: &str, mut file: FileEntry) -> FileEntry {
-    file.name = format!("{folder}/{}", file.name);
-    file
-}
 
 /// Embeds every shard of `images` into `output`.
 pub fn run(
@@ -172,16 +143,16 @@ impl ShardEmbeddings {
     }
 
     fn write(&mut self, dimensions: usize, output: &Path, id: ShardId) -> Result<Vec<FileEntry>> {
-        let files = Files::of(output, id);
+        let files = EmbeddingFiles::of(output, id);
         let matrix = |path: &Path, rows: &[Embedding]| {
             let mut writer = MatrixWriter::create(path, rows.len(), dimensions)?;
             rows.iter().try_for_each(|row| writer.push(row))?;
             writer.publish()
         };
         Ok(vec![
-            below("img_emb", matrix(&files.image, &self.images)?),
-            below("text_emb", matrix(&files.text, &self.texts)?),
-            below("metadata", write_table(&files.metadata, std::mem::take(&mut self.rows))?),
+            matrix(&files.image, &self.images)?.below("img_emb"),
+            matrix(&files.text, &self.texts)?.below("text_emb"),
+            write_table(&files.metadata, std::mem::take(&mut self.rows))?.below("metadata"),
         ])
     }
 }

@@ -8,12 +8,10 @@ use dataset::npy::MatrixReader;
 use dataset::schema::{CuratedRow, EmbeddingRow};
 use dataset::table::{TableReader, TableWriter};
 use dataset::{
-    Counts, Embedder, Error, Marker, Progress, Reason, Result, ShardId, Stage, Status, Summary, Task, file_sha256,
+    Counts, Embedder, EmbeddingFiles, Error, Marker, Progress, Reason, Result, ShardId, Stage, Status, Summary, Task, file_sha256,
 };
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::embed::Files;
 use nsfw::Tagger;
 
 /// Settings of the stage.
@@ -46,10 +44,10 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     let mut summary = Summary::new(Stage::Filter);
-    let shards = embedded_shards(embeddings)?;
+    let shards = EmbeddingFiles::list(embeddings)?;
     let mut rows = 0;
     for &id in &shards {
-        rows += TableReader::<EmbeddingRow>::open(&Files::of(embeddings, id).metadata)?.row_count();
+        rows += TableReader::<EmbeddingRow>::open(&EmbeddingFiles::of(embeddings, id).metadata)?.row_count();
     }
     let filter = Filter::new(config, embedder)?;
     let task = progress.begin(Stage::Filter, Some(rows));
@@ -57,18 +55,6 @@ pub fn run(
         summary.counts.merge(&filter.shard(embeddings, output, id, &*task)?);
     }
     Ok(summary)
-}
-
-/// The shards of a folder in clip-retrieval's layout.
-fn embedded_shards(folder: &Path) -> Result<Vec<ShardId>> {
-    let mut ids = Vec::new();
-    for entry in fs::read_dir(folder.join("metadata"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let number = name.strip_prefix("metadata_").and_then(|rest| rest.strip_suffix(".parquet"));
-        ids.extend(number.and_then(|number| number.parse().ok()).map(ShardId));
-    }
-    ids.sort_unstable();
-    Ok(ids)
 }
 
 /// Filters shards with prompts that were embedded once.
@@ -92,7 +78,7 @@ impl Filter {
 
     /// Filters one shard; one that is done is not done again.
     pub fn shard(&self, embeddings: &Path, output: &Path, id: ShardId, task: &dyn Task) -> Result<Counts> {
-        let files = Files::of(embeddings, id);
+        let files = EmbeddingFiles::of(embeddings, id);
         let marker = Marker::of_shard(output, id);
         let described = serde_json::json!({"filter": self.config, "weights": self.weights});
         let inputs = vec![file_sha256(&files.metadata)?, file_sha256(&files.image)?, file_sha256(&files.text)?];

@@ -1,54 +1,27 @@
 //! The kept rows of one shard, in three forms.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dataset::npy::{MatrixReader, MatrixWriter};
 use dataset::schema::{CuratedRow, KeptRow, ReleaseRow};
 use dataset::table::{TableReader, write_table};
 use dataset::webdataset::{TarWriter, read_samples, tar_path};
-use dataset::{Counts, Error, FileEntry, Marker, Result, SampleKey, ShardId, Status, Task, file_sha256};
+use dataset::{
+    Counts, EmbeddingFiles, Error, FileEntry, Marker, Packages, Result, Run, SampleKey, ShardId, Status, Task, file_sha256,
+};
 use half::f16;
 
-use super::Input;
-use crate::embed::{Files, below};
-
-/// The folders of the packages.
-#[derive(Clone, Debug)]
-pub struct Packages {
-    /// Tars of the kept samples, a table beside each.
-    pub webdataset: PathBuf,
-    /// Matrices and metadata of the kept samples, in clip-retrieval's layout.
-    pub embeddings: PathBuf,
-    /// Tables with the columns of the release.
-    pub metadata: PathBuf,
-    /// A TFDS data folder.
-    pub tfds: PathBuf,
-}
-
-impl Packages {
-    /// Below the folder of the stage.
-    pub fn of(folder: &Path) -> Self {
-        Self {
-            webdataset: folder.join("webdataset"),
-            embeddings: folder.join("embeddings"),
-            metadata: folder.join("metadata"),
-            tfds: folder.join("tfds"),
-        }
-    }
-}
-
 /// Packs one shard; one that is done is not done again. The counts are of its curated rows that were kept.
-pub fn pack_shard(input: &Input, output: &Path, id: ShardId, task: &dyn Task) -> Result<Counts> {
-    let curated = input.curated.join(format!("{id}.parquet"));
-    let marker = Marker::of_shard(output, id);
+pub fn pack_shard(run: &Run, packages: &Packages, id: ShardId, task: &dyn Task) -> Result<Counts> {
+    let curated = run.curated().join(format!("{id}.parquet"));
+    let marker = Marker::of_shard(packages.folder(), id);
     let (described, inputs) = (serde_json::json!({}), vec![file_sha256(&curated)?]);
     let total = TableReader::<CuratedRow>::open(&curated)?.row_count();
     if let Some(done) = Marker::done(&marker, &described, &inputs)? {
         task.advance(total);
         return Ok(done.counts);
     }
-    let packages = Packages::of(output);
     let mut kept = Vec::new();
     for row in TableReader::<CuratedRow>::open(&curated)? {
         let row = row?;
@@ -59,16 +32,16 @@ pub fn pack_shard(input: &Input, output: &Path, id: ShardId, task: &dyn Task) ->
         }
     }
     kept.sort_by(|a, b| a.key.cmp(&b.key));
-    let tar = tar_path(&packages.webdataset, id);
-    let (tar_file, rows) = pack_samples(&tar_path(&input.images, id), &tar, kept, task)?;
+    let tar = tar_path(&packages.webdataset(), id);
+    let (tar_file, rows) = pack_samples(&tar_path(&run.images(), id), &tar, kept, task)?;
     let release: Vec<_> = rows.iter().map(|(_, row)| release_row(row)).collect::<Result<_>>()?;
-    let release = write_table(&packages.metadata.join(format!("part-{id}.snappy.parquet")), release)?;
-    let mut files = vec![below("webdataset", tar_file), below("metadata", release)];
-    files.extend(pack_embeddings(input, &packages, id, &rows)?);
+    let release = write_table(&packages.metadata().join(format!("part-{id}.snappy.parquet")), release)?;
+    let mut files = vec![tar_file.below("webdataset"), release.below("metadata")];
+    files.extend(pack_embeddings(run, packages, id, &rows)?);
     let kept: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
     let mut counts = Counts::default();
     counts.add_many(Status::Kept, kept.len() as u64);
-    files.push(below("webdataset", write_table(&packages.webdataset.join(format!("{id}.parquet")), kept)?));
+    files.push(write_table(&packages.webdataset().join(format!("{id}.parquet")), kept)?.below("webdataset"));
     Ok(Marker::finish(&marker, &described, inputs, counts, files)?.counts)
 }
 
@@ -137,8 +110,9 @@ fn release_row(row: &KeptRow) -> Result<ReleaseRow> {
 }
 
 /// Copies the kept rows of both matrices, bit by bit.
-fn pack_embeddings(input: &Input, packages: &Packages, id: ShardId, rows: &[(i64, KeptRow)]) -> Result<Vec<FileEntry>> {
-    let (from, to) = (Files::of(&input.embeddings, id), Files::of(&packages.embeddings, id));
+fn pack_embeddings(run: &Run, packages: &Packages, id: ShardId, rows: &[(i64, KeptRow)]) -> Result<Vec<FileEntry>> {
+    let from = EmbeddingFiles::of(&run.embeddings(), id);
+    let to = EmbeddingFiles::of(&packages.embeddings(), id);
     let mut files = Vec::new();
     for (folder, from, to) in [("img_emb", &from.image, &to.image), ("text_emb", &from.text, &to.text)] {
         let mut reader = MatrixReader::open(from)?;
@@ -153,9 +127,9 @@ fn pack_embeddings(input: &Input, packages: &Packages, id: ShardId, rows: &[(i64
             }
             writer.push_f16(&row)?;
         }
-        files.push(below(&format!("embeddings/{folder}"), writer.publish()?));
+        files.push(writer.publish()?.below(&format!("embeddings/{folder}")));
     }
     let metadata = write_table(&to.metadata, rows.iter().map(|(_, row)| row.clone()))?;
-    files.push(below("embeddings/metadata", metadata));
+    files.push(metadata.below("embeddings/metadata"));
     Ok(files)
 }

@@ -1,42 +1,39 @@
 //! Both TFDS configurations, out of the packages of the shards.
 
-use std::path::Path;
-
 use dataset::npy::MatrixReader;
 use dataset::schema::KeptRow;
 use dataset::table::{TableReader, read_table};
 use dataset::tfds::{Config, DATASET, Example, TfdsWriter, VERSION};
 use dataset::webdataset::{read_samples, tar_path};
-use dataset::{Counts, Error, FileEntry, Marker, Nsfw, Progress, Result, SampleKey, Status, file_sha256, list_shards};
+use dataset::{
+    Counts, EmbeddingFiles, Error, FileEntry, Marker, Nsfw, Packages, Progress, Result, SampleKey, ShardId, Status,
+    file_sha256, list_shards,
+};
 use half::f16;
-
-use super::Packages;
-use crate::embed::Files;
 
 /// Dimensions of the embeddings the catalogue describes: ViT-B/32.
 const DIMENSIONS: usize = 512;
 
-/// Packs the shards below `output` as `laion400m/images` and `laion400m/embeddings`. Both need all shards at once,
+/// Packs the shards of `packages` as `laion400m/images` and `laion400m/embeddings`. Both need all shards at once,
 /// since TFDS orders examples by a hash of their keys.
-pub fn pack_tfds(output: &Path, progress: &dyn Progress) -> Result<()> {
-    let packages = Packages::of(output);
-    let shards = list_shards(&packages.webdataset, "parquet")?;
+pub fn pack_tfds(packages: &Packages, progress: &dyn Progress) -> Result<()> {
+    let shards = list_shards(&packages.webdataset(), "parquet")?;
     let mut inputs = Vec::new();
     let mut counts = Counts::default();
     for &id in &shards {
-        let table = packages.webdataset.join(format!("{id}.parquet"));
+        let table = packages.webdataset().join(format!("{id}.parquet"));
         inputs.push(file_sha256(&table)?);
         counts.add_many(Status::Kept, TableReader::<KeptRow>::open(&table)?.row_count());
     }
     for config in Config::ALL {
-        let marker = packages.tfds.join(format!("{DATASET}-{}.json", config.name()));
+        let marker = packages.tfds().join(format!("{DATASET}-{}.json", config.name()));
         let described = serde_json::json!({"config": config.name()});
         if Marker::done(&marker, &described, &inputs)?.is_some() {
             continue;
         }
         let files = match config {
-            Config::Images => pack_images(&packages, &shards)?,
-            Config::Embeddings => match pack_embeddings(&packages, &shards)? {
+            Config::Images => pack_images(packages, &shards)?,
+            Config::Embeddings => match pack_embeddings(packages, &shards)? {
                 Some(files) => files,
                 None => {
                     progress.warn(&format!("pack: no {DATASET}/embeddings: it holds {DIMENSIONS} dimensions"));
@@ -45,7 +42,7 @@ pub fn pack_tfds(output: &Path, progress: &dyn Progress) -> Result<()> {
             },
         };
         let folder = format!("{DATASET}/{}/{VERSION}", config.name());
-        let files = files.into_iter().map(|file| crate::embed::below(&folder, file)).collect();
+        let files = files.into_iter().map(|file| file.below(&folder)).collect();
         Marker::finish(&marker, &described, inputs.clone(), counts.clone(), files)?;
     }
     Ok(())
@@ -71,15 +68,15 @@ fn example(row: KeptRow) -> Example {
     }
 }
 
-fn pack_images(packages: &Packages, shards: &[dataset::ShardId]) -> Result<Vec<FileEntry>> {
+fn pack_images(packages: &Packages, shards: &[ShardId]) -> Result<Vec<FileEntry>> {
     let mut expected_bytes = 0;
     for &id in shards {
-        expected_bytes += fs_err::metadata(tar_path(&packages.webdataset, id))?.len();
+        expected_bytes += fs_err::metadata(tar_path(&packages.webdataset(), id))?.len();
     }
-    let mut writer = TfdsWriter::create(&packages.tfds, Config::Images, expected_bytes)?;
+    let mut writer = TfdsWriter::create(&packages.tfds(), Config::Images, expected_bytes)?;
     for &id in shards {
-        let tar = tar_path(&packages.webdataset, id);
-        let mut rows = read_table::<KeptRow>(&packages.webdataset.join(format!("{id}.parquet")))?.into_iter();
+        let tar = tar_path(&packages.webdataset(), id);
+        let mut rows = read_table::<KeptRow>(&packages.webdataset().join(format!("{id}.parquet")))?.into_iter();
         read_samples(&tar, |mut sample| {
             let row = rows.next().filter(|row| row.key == sample.key);
             let row = row.ok_or_else(|| Error::format(&tar, format!("sample {} is not in its table", sample.key)))?;
@@ -90,18 +87,18 @@ fn pack_images(packages: &Packages, shards: &[dataset::ShardId]) -> Result<Vec<F
     writer.finish()
 }
 
-fn pack_embeddings(packages: &Packages, shards: &[dataset::ShardId]) -> Result<Option<Vec<FileEntry>>> {
+fn pack_embeddings(packages: &Packages, shards: &[ShardId]) -> Result<Option<Vec<FileEntry>>> {
     let mut expected_bytes = 0;
     for &id in shards {
-        let matrix = MatrixReader::open(&Files::of(&packages.embeddings, id).image)?;
+        let matrix = MatrixReader::open(&EmbeddingFiles::of(&packages.embeddings(), id).image)?;
         if matrix.columns() != DIMENSIONS {
             return Ok(None);
         }
         expected_bytes += (matrix.rows() * DIMENSIONS * 8) as u64;
     }
-    let mut writer = TfdsWriter::create(&packages.tfds, Config::Embeddings, expected_bytes)?;
+    let mut writer = TfdsWriter::create(&packages.tfds(), Config::Embeddings, expected_bytes)?;
     for &id in shards {
-        let files = Files::of(&packages.embeddings, id);
+        let files = EmbeddingFiles::of(&packages.embeddings(), id);
         let (mut images, mut texts) = (MatrixReader::open(&files.image)?, MatrixReader::open(&files.text)?);
         for row in TableReader::<KeptRow>::open(&files.metadata)? {
             let (row, mut image, mut text) = (row?, Vec::<f16>::new(), Vec::<f16>::new());

@@ -1,0 +1,137 @@
+//! Version 1 of the API: what it is asked and what it answers, as JSON.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use dataset::schema::KeptRow;
+use dataset::{Error, SampleKey};
+use serde::{Deserialize, Serialize};
+
+use crate::index::{COUNT_MAX, Hit, Modality, Options};
+
+/// Longest text of a query, in bytes; a caption of 77 tokens is far shorter.
+const TEXT_BYTES_MAX: usize = 4096;
+/// Results of one answer.
+const PAGE_MAX: usize = 200;
+
+/// `GET /api/v1/search?…`: `text`, or the `key` of a sample to find more like it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SearchQuery {
+    text: Option<String>,
+    key: Option<String>,
+    count: Option<usize>,
+    offset: Option<usize>,
+    modality: Option<String>,
+    safe: Option<bool>,
+    similarity_min: Option<f32>,
+}
+
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Text(String),
+    Like(SampleKey),
+}
+
+impl SearchQuery {
+    pub(crate) fn parse(self) -> Result<(Subject, Options), ApiError> {
+        let wrong = |cause: &str| Err(ApiError::Request(cause.to_owned()));
+        let text = self.text.filter(|text| !text.trim().is_empty());
+        let subject = match (text, self.key) {
+            (Some(text), None) if text.len() <= TEXT_BYTES_MAX => Subject::Text(text),
+            (Some(_), None) => return wrong("text is longer than 4096 bytes"),
+            (None, Some(key)) => Subject::Like(key.parse().map_err(|error: Error| ApiError::Request(error.to_string()))?),
+            (Some(_), Some(_)) => return wrong("either text or key, not both"),
+            (None, None) => return wrong("neither text nor key"),
+        };
+        let modality = match self.modality.as_deref() {
+            None | Some("image") => Modality::Image,
+            Some("text") => Modality::Text,
+            Some(_) => return wrong("modality is image or text"),
+        };
+        let (count, offset) = (self.count.unwrap_or(40), self.offset.unwrap_or(0));
+        if count == 0 || count > PAGE_MAX || offset > COUNT_MAX - PAGE_MAX {
+            return wrong("count is 1 to 200, offset at most 9800");
+        }
+        if self.similarity_min.is_some_and(|least| !least.is_finite()) {
+            return wrong("similarity_min is a number");
+        }
+        let (safe, similarity_min) = (self.safe.unwrap_or(true), self.similarity_min);
+        Ok((subject, Options { modality, count, offset, safe, similarity_min }))
+    }
+}
+
+/// The answer to a search.
+#[derive(Debug, Serialize)]
+pub(crate) struct SearchAnswer {
+    pub(crate) took_ms: u64,
+    pub(crate) results: Vec<Found>,
+}
+
+/// A sample that was found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Found {
+    key: String,
+    score: f32,
+    caption: String,
+    url: String,
+    page_url: String,
+    license: String,
+    nsfw: String,
+    similarity: f64,
+    width: i32,
+    height: i32,
+    original_width: i32,
+    original_height: i32,
+    /// Where this service has the picture.
+    image: String,
+}
+
+impl Found {
+    pub(crate) fn new(hit: Hit, row: KeptRow) -> Self {
+        Self {
+            image: format!("/api/v1/images/{}", row.key),
+            key: row.key,
+            score: hit.score,
+            caption: row.caption,
+            url: row.url,
+            page_url: row.page_url,
+            license: row.license,
+            nsfw: row.nsfw,
+            similarity: row.similarity,
+            width: row.width,
+            height: row.height,
+            original_width: row.original_width,
+            original_height: row.original_height,
+        }
+    }
+}
+
+/// What went wrong: the asker's mistake is answered, ours is logged and not shown.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    Request(String),
+    NotFound(String),
+    Internal(String),
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, message) = match self {
+            Self::Request(message) => (StatusCode::BAD_REQUEST, message),
+            Self::NotFound(message) => (StatusCode::NOT_FOUND, message),
+            Self::Internal(message) => {
+                tracing::error!(message, "a request failed");
+                (StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here".to_owned())
+            }
+        };
+        (status, Json(serde_json::json!({ "error": message }))).into_response()
+    }
+}
