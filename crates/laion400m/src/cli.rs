@@ -1,0 +1,271 @@
+//! What people type.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds CLIP-filtered image-text datasets such as LAION-400M out of web crawls, packs them for training, and lets
+/// people search them.
+///
+/// Data goes to stdout, progress and words to stderr. The exit status is 0 when all is done, 1 when it is done but
+/// rows failed, 2 when it could not be done.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How the program speaks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Output {
+    /// Print results as JSON on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Show no progress, but warnings and hints
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// How progress is shown: bars are drawn on a terminal only
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) progress: ProgressStyle,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressStyle {
+    /// Bars on a terminal
+    #[default]
+    Bars,
+    /// A JSON object a line, on stderr
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build and search a dataset from the bundled miniature web
+    Demo(Demo),
+    /// Build a dataset the whole way, as a recipe says; run again to go on where it stopped
+    Build(Build),
+    /// Crawl archives (WAT) to unique image-text pairs
+    Collect(Collect),
+    /// Pairs to images in WebDataset shards
+    Download(Download),
+    /// Images to CLIP embeddings
+    Embed(Embed),
+    /// Embeddings to verdicts: similarity and NSFW tag
+    Filter(Filter),
+    /// The kept rows of a run to WebDataset, embeddings, metadata and TFDS packages
+    Pack(Pack),
+    /// The packages of a run to a search index
+    Index(Index),
+    /// Serve the search page and API of a run
+    Serve(Serve),
+    /// Find pictures of a run by words
+    Search(Search),
+    /// Show the funnel of a run, or what a package holds
+    Stats(Look),
+    /// Check every file of a run or package
+    Verify(Look),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The run folder; one that is there is gone on with
+    #[arg(long, short, default_value = "demo-run", value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    /// End after the table
+    #[arg(long)]
+    pub(crate) no_serve: bool,
+    /// Image links of the miniature web
+    #[arg(long, value_name = "N")]
+    pub(crate) pictures: Option<usize>,
+    /// What the miniature web follows from
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Port of the miniature web [default: 18400, or a free one]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) web_port: Option<u16>,
+    /// Port of the search page
+    #[arg(long, default_value_t = 8400)]
+    pub(crate) port: u16,
+}
+
+/// Example: laion400m build recipe.toml -o run
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The recipe; its relative paths start at its own folder
+    pub(crate) recipe: PathBuf,
+    /// The run folder
+    #[arg(long, short, default_value = "run", value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+}
+
+/// Settings from a file, which flags then change.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// TOML file with settings of this stage; flags go before it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Example: laion400m collect crawl/*.warc.wat.gz -o pairs
+#[derive(Debug, Args)]
+pub(crate) struct Collect {
+    /// WAT archives, gzip
+    #[arg(required = true, value_name = "ARCHIVE")]
+    pub(crate) archives: Vec<PathBuf>,
+    /// Where the pairs go
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Which published rules
+    #[arg(long, value_enum)]
+    pub(crate) rules: Option<Rules>,
+    /// Drop captions with fewer characters
+    #[arg(long, value_name = "N")]
+    pub(crate) caption_characters_min: Option<usize>,
+    /// ISO 639-3 codes of the languages to keep, with commas between, or `any`
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    pub(crate) languages: Option<Vec<String>>,
+}
+
+/// A published set of rules.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Rules {
+    /// LAION-400M as published, its mistakes mended
+    Laion400m,
+    /// cc2dataset's rows, with the same uids
+    Cc2dataset,
+}
+
+/// Example: laion400m download pairs -o images
+#[derive(Debug, Args)]
+pub(crate) struct Download {
+    /// Folder of pairs
+    pub(crate) pairs: PathBuf,
+    /// Where the shards go
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Side of the stored square, in pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) image_size: Option<u32>,
+    /// Deadline of a request, redirects included
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(crate) timeout_ms: Option<u64>,
+    /// Requests under way at once
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<usize>,
+    /// How the program introduces itself; say how to reach you
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) user_agent: Option<String>,
+    /// Ask private and loopback addresses, too: only for a web of your own
+    #[arg(long)]
+    pub(crate) allow_private: bool,
+}
+
+/// Example: laion400m embed images -o embeddings --model clip-vit-base-patch32
+#[derive(Debug, Args)]
+pub(crate) struct Embed {
+    /// Folder of WebDataset shards
+    pub(crate) images: PathBuf,
+    /// Where the embeddings go
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: Model,
+}
+
+/// Which CLIP.
+#[derive(Debug, Args)]
+pub(crate) struct Model {
+    /// `tiny`, which comes with the program, or a folder with config.json, model.safetensors and tokenizer.json
+    #[arg(long, default_value = "tiny")]
+    pub(crate) model: String,
+}
+
+/// Example: laion400m filter embeddings -o curated --similarity-min 0.28
+#[derive(Debug, Args)]
+pub(crate) struct Filter {
+    /// Folder of embeddings
+    pub(crate) embeddings: PathBuf,
+    /// Where the verdicts go
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: Model,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Drop pairs whose embeddings are less alike (cosine, -1 to 1)
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    pub(crate) similarity_min: Option<f64>,
+}
+
+/// Example: laion400m pack run -o packages
+#[derive(Debug, Args)]
+pub(crate) struct Pack {
+    /// Folder that holds images, embeddings and curated
+    pub(crate) run: PathBuf,
+    /// Where the packages go [default: packages in the run]
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Example: laion400m index run
+#[derive(Debug, Args)]
+pub(crate) struct Index {
+    /// Folder that holds packages
+    pub(crate) run: PathBuf,
+    /// Where the index goes [default: index in the run]
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: Model,
+}
+
+/// Example: laion400m serve run --port 8400
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The run
+    pub(crate) run: PathBuf,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) host: IpAddr,
+    /// Where to listen; 0 takes a free port
+    #[arg(long, default_value_t = 8400)]
+    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) model: Model,
+}
+
+/// Example: laion400m search run "a red car"
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// The run
+    pub(crate) run: PathBuf,
+    /// What the pictures should show
+    pub(crate) text: String,
+    /// Results
+    #[arg(long, short, default_value_t = 10)]
+    pub(crate) count: usize,
+    /// Show rows that are not tagged UNLIKELY, too
+    #[arg(long)]
+    pub(crate) unsafe_too: bool,
+    #[command(flatten)]
+    pub(crate) model: Model,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Look {
+    /// A run, or a TFDS version folder
+    #[arg(value_name = "RUN|PACKAGE")]
+    pub(crate) folder: PathBuf,
+}

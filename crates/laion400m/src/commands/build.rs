@@ -1,0 +1,39 @@
+//! `build`: the whole road.
+
+use std::path::Path;
+
+use anyhow::Result;
+use dataset::{Embedder, Run};
+use pipeline::build::{self, Recipe, Report};
+
+use super::{ended, model};
+use crate::Ended;
+use crate::cli::Build;
+use crate::printer::Printer;
+
+pub(super) fn run(options: &Build, printer: &Printer) -> Result<Ended> {
+    let recipe = Recipe::read(&options.recipe)?;
+    let folder = options.recipe.parent().unwrap_or(Path::new("."));
+    let clip = model(&recipe.embed.model)?;
+    let run = Run::new(&options.output);
+    let report = whole_road(&recipe, folder, &*clip, &run, printer)?;
+    report.publish(&run)?;
+    printer.funnel(&report)?;
+    if report.failed_rows() > 0 {
+        printer.note("hint: every failed row has its cause in error_code and error_message of images/*.parquet");
+    }
+    Ok(ended(&report.stages))
+}
+
+/// Every stage from the archives to the index.
+pub(super) fn whole_road(
+    recipe: &Recipe,
+    folder: &Path,
+    clip: &dyn Embedder,
+    run: &Run,
+    printer: &Printer,
+) -> Result<Report> {
+    let mut stages = build::run(recipe, folder, clip, run, printer)?;
+    stages.push(search::build(run, &run.index(), &clip.fingerprint(), printer)?);
+    Ok(Report { stages, truth: None })
+}

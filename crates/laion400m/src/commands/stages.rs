@@ -1,0 +1,81 @@
+//! The stages, each alone.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use dataset::{Packages, Run, Summary};
+use pipeline::build::expand;
+use pipeline::{collect, download, embed, filter, pack};
+use serde::de::DeserializeOwned;
+
+use super::{ended, model};
+use crate::Ended;
+use crate::cli::{self, Settings};
+use crate::printer::Printer;
+
+/// The settings of `--config`, or the recipe's.
+fn settings<T: DeserializeOwned + Default>(settings: &Settings) -> Result<T> {
+    let Some(path) = &settings.config else { return Ok(T::default()) };
+    let text = fs_err::read_to_string(path)?;
+    toml::from_str(&text).with_context(|| format!("read {}", path.display()))
+}
+
+fn told(summary: &Summary, printer: &Printer) -> Result<Ended> {
+    printer.summary(summary)?;
+    Ok(ended(std::slice::from_ref(summary)))
+}
+
+pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended> {
+    let mut config: collect::Config = settings(&options.settings)?;
+    if let Some(rules) = options.rules {
+        config.rules = match rules {
+            cli::Rules::Laion400m => collect::Rules::Laion400m,
+            cli::Rules::Cc2dataset => collect::Rules::Cc2dataset,
+        };
+    }
+    if let Some(least) = options.caption_characters_min {
+        config.caption_characters_min = least;
+    }
+    if let Some(languages) = options.languages {
+        config.languages = if languages == ["any"] { Vec::new() } else { languages };
+    }
+    let archives: Vec<PathBuf> =
+        options.archives.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    told(&collect::run(&config, &archives, &options.output, printer)?, printer)
+}
+
+pub(super) fn download(options: cli::Download, printer: &Printer) -> Result<Ended> {
+    let mut config: download::Config = settings(&options.settings)?;
+    config.image_size = options.image_size.unwrap_or(config.image_size);
+    config.timeout_ms = options.timeout_ms.unwrap_or(config.timeout_ms);
+    config.concurrency = options.concurrency.unwrap_or(config.concurrency);
+    config.user_agent = options.user_agent.unwrap_or(config.user_agent);
+    config.allow_private |= options.allow_private;
+    told(&download::run(&config, &options.pairs, &options.output, printer)?, printer)
+}
+
+pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {
+    let clip = model(&options.model.model)?;
+    let config = embed::Config { model: options.model.model.clone() };
+    told(&embed::run(&config, &*clip, &options.images, &options.output, printer)?, printer)
+}
+
+pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> {
+    let mut config: filter::Config = settings(&options.settings)?;
+    config.similarity_min = options.similarity_min.unwrap_or(config.similarity_min);
+    let clip = model(&options.model.model)?;
+    told(&filter::run(&config, &*clip, &options.embeddings, &options.output, printer)?, printer)
+}
+
+pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
+    let run = Run::new(options.run);
+    let packages = options.output.map_or_else(|| run.packages(), Packages::new);
+    told(&pack::run(&run, &packages, printer)?, printer)
+}
+
+pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {
+    let run = Run::new(options.run);
+    let output = options.output.unwrap_or_else(|| run.index());
+    let clip = model(&options.model.model)?;
+    told(&search::build(&run, &output, &clip.fingerprint(), printer)?, printer)
+}

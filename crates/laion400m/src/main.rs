@@ -1,0 +1,44 @@
+//! `laion400m`: from crawl archives to a curated image-text dataset that people can train on and search.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod printer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::Cli;
+use printer::Printer;
+
+/// How a command ended, as the exit status tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// 0: done.
+    Done,
+    /// 1: done, but rows failed or something is damaged.
+    WithFailures,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let printer = Printer::new(&cli.output);
+    match commands::run(cli, &printer) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::WithFailures) => ExitCode::from(1),
+        // Whoever reads the output had enough of it.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer.error(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,147 @@
+//! Checks every file of a run against what its markers say, and the stages against one another.
+
+use std::path::Path;
+
+use dataset::npy::MatrixReader;
+use dataset::tfds::{Config, DATASET, TfdsReader, VERSION};
+use dataset::{Counts, EmbeddingFiles, Marker, Result, Run, file_sha256, list_shards};
+use fs_err as fs;
+use serde::Serialize;
+
+use crate::build::Recipe;
+use crate::collect;
+
+/// What was looked at, and what is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// Files whose content was read.
+    pub files: u64,
+    /// One line each, naming the file.
+    pub problems: Vec<String>,
+}
+
+impl Checked {
+    fn problem(&mut self, path: &Path, cause: impl std::fmt::Display) {
+        self.problems.push(format!("{}: {cause}", path.display()));
+    }
+
+    /// Checks the files of a marker, and gives its counts. Files that end with `may_lack` may be gone.
+    fn marker(&mut self, path: &Path, may_lack: Option<&str>) -> Option<Counts> {
+        let marker = match Marker::read(path) {
+            Ok(Some(marker)) => marker,
+            Ok(None) => {
+                self.problem(path, "missing: this part is not done");
+                return None;
+            }
+            Err(error) => {
+                self.problems.push(error.to_string());
+                return None;
+            }
+        };
+        if let Err(error) = marker.counts.check() {
+            self.problem(path, error);
+        }
+        for file in &marker.files {
+            let there = path.parent().unwrap_or(Path::new(".")).join(&file.name);
+            if !there.exists() && may_lack.is_some_and(|ending| file.name.ends_with(ending)) {
+                continue;
+            }
+            self.files += 1;
+            match file_sha256(&there) {
+                Ok(hash) if hash == file.sha256 => {}
+                Ok(_) => self.problem(&there, "its content is not what was written"),
+                Err(error) => self.problems.push(error.to_string()),
+            }
+        }
+        Some(marker.counts)
+    }
+}
+
+/// Checks a run: every file's hash, every stage's sum, the rows that one stage gave and the next one took, the length
+/// of every packed embedding, and every record of the TFDS packages.
+pub fn run(run: &Run) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let keeps_images = Recipe::read(&run.recipe())?.keep_images;
+    let may_lack = (!keeps_images).then_some(".tar");
+    let pairs = run.pairs().join(collect::MARKER);
+    let collected = checked.marker(&pairs, None);
+    let mut totals = <[Counts; 4]>::default();
+    let folders = [run.images(), run.embeddings(), run.curated(), run.packages().folder().to_owned()];
+    for id in list_shards(&run.pairs(), "parquet")? {
+        let mut given = None;
+        for (stage, folder) in folders.iter().enumerate() {
+            let path = Marker::of_shard(folder, id);
+            let Some(counts) = checked.marker(&path, may_lack.filter(|_| stage == 0)) else { break };
+            if given.is_some_and(|given| given != counts.rows) {
+                let given = given.unwrap_or_default();
+                checked.problem(&path, format!("{} rows, but the stage before gave {given}", counts.rows));
+            }
+            given = Some(counts.kept);
+            totals[stage].merge(&counts);
+        }
+        embeddings(&EmbeddingFiles::of(&run.packages().embeddings(), id), &mut checked);
+    }
+    if let Some(collected) = collected
+        && collected.kept != totals[0].rows
+    {
+        checked.problem(&pairs, format!("{} pairs, but {} were downloaded", collected.kept, totals[0].rows));
+    }
+    for config in Config::ALL {
+        let path = run.packages().tfds().join(format!("{DATASET}-{}.json", config.name()));
+        if !path.exists() && config == Config::Embeddings {
+            continue; // it is not packed where embeddings have another length than the catalogue's
+        }
+        if let Some(counts) = checked.marker(&path, None) {
+            let folder = run.packages().tfds().join(DATASET).join(config.name()).join(VERSION);
+            let found = tfds(&folder);
+            checked.files += found.files;
+            checked.problems.extend(found.problems);
+            if counts.kept != totals[3].kept {
+                checked.problem(&path, format!("{} examples, but {} rows were packed", counts.kept, totals[3].kept));
+            }
+        }
+    }
+    let index = run.index().join("index.json");
+    if index.exists() {
+        checked.marker(&index, None);
+    }
+    Ok(checked)
+}
+
+/// Checks a TFDS version folder: every record's checksums, every example's features, every shard's length.
+pub fn tfds(folder: &Path) -> Checked {
+    let mut checked = Checked::default();
+    let reader = match TfdsReader::open(folder) {
+        Ok(reader) => reader,
+        Err(error) => return Checked { files: 0, problems: vec![error.to_string()] },
+    };
+    checked.files += reader.shard_lengths.len() as u64;
+    for example in reader {
+        match example {
+            Ok(example) if example.image.is_some() == example.embeddings.is_some() => {
+                checked.problem(folder, format!("{}: neither image nor embeddings", example.url));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                checked.problems.push(error.to_string());
+                break; // what follows a damaged record cannot be told
+            }
+        }
+    }
+    checked
+}
+
+fn embeddings(files: &EmbeddingFiles, checked: &mut Checked) {
+    for path in [&files.image, &files.text] {
+        if fs::metadata(path).is_err() {
+            continue; // its marker has said so
+        }
+        let all = MatrixReader::open(path).and_then(|mut matrix| {
+            while matrix.next_embedding()?.is_some() {}
+            Ok(())
+        });
+        if let Err(error) = all {
+            checked.problems.push(error.to_string());
+        }
+    }
+}
