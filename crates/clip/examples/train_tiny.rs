@@ -62,7 +62,10 @@ fn main() -> Anyhow<()> {
     let clip = Clip::open(&folder)?;
     let bytes = std::fs::metadata(folder.join("model.safetensors"))?.len();
     println!("model.safetensors: {bytes} bytes, fingerprint {}", clip.fingerprint());
-    println!("seeds: training {TRAINING_SEED:#x}, held-out {HELD_OUT_SEED:#x}; {:.0} s", started.elapsed().as_secs_f64());
+    println!(
+        "seeds: training {TRAINING_SEED:#x}, held-out {HELD_OUT_SEED:#x}; {:.0} s",
+        started.elapsed().as_secs_f64()
+    );
     measure(&clip, 20)
 }
 
@@ -120,7 +123,8 @@ fn train(folder: &std::path::Path, steps: usize) -> Anyhow<()> {
     for (step, batch) in batches.iter().enumerate() {
         let progress = step as f64 / steps as f64;
         let warm = (step as f64 / WARM_UP as f64).min(1.0);
-        optimizer.set_learning_rate(RATE * warm * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())));
+        optimizer
+            .set_learning_rate(RATE * warm * (0.02 + 0.98 * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())));
         let (pictures, captions): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
         let images = clip.image_features(&pictures)?;
@@ -137,7 +141,11 @@ fn train(folder: &std::path::Path, steps: usize) -> Anyhow<()> {
         smooth = if step == 0 { value } else { 0.98 * smooth + 0.02 * value };
         if step % 100 == 99 || step + 1 == steps {
             let spent = started.elapsed().as_secs_f64();
-            println!("step {:5}  loss {smooth:.4}  scale {:.1}  {spent:6.0} s", step + 1, scale.to_scalar::<f32>()?.exp());
+            println!(
+                "step {:5}  loss {smooth:.4}  scale {:.1}  {spent:6.0} s",
+                step + 1,
+                scale.to_scalar::<f32>()?.exp()
+            );
         }
     }
     std::fs::create_dir_all(folder)?;
@@ -187,8 +195,9 @@ fn contrast(images: &Tensor, texts: &Tensor, scale: &Var) -> candle_core::Result
     let logits = cosines.broadcast_mul(&scale.as_tensor().minimum(100f64.ln())?.exp()?)?;
     let size = images.dim(0)?;
     let targets = Tensor::arange(0u32, size as u32, &Device::Cpu)?;
-    let order =
-        ((loss::cross_entropy(&logits, &targets)? + loss::cross_entropy(&logits.t()?.contiguous()?, &targets)?)? * 0.5)?;
+    let order = ((loss::cross_entropy(&logits, &targets)?
+        + loss::cross_entropy(&logits.t()?.contiguous()?, &targets)?)?
+        * 0.5)?;
     let own = (images * texts)?.sum(1)?;
     let eye = Tensor::eye(size, DType::F32, &Device::Cpu)?;
     // The diagonal is moved far below the threshold, where it costs nothing.
@@ -240,7 +249,8 @@ fn sample(seed: u64, index: u64, side: u32) -> (Pixels, String) {
 fn measure(clip: &Clip, rounds: usize) -> Anyhow<()> {
     let (mut hits, mut matched, mut mismatched) = (0, Vec::new(), Vec::new());
     for round in 0..rounds as u64 {
-        let (pictures, captions): (Vec<_>, Vec<_>) = (0..100).map(|i| sample(HELD_OUT_SEED, round * 100 + i, 256)).unzip();
+        let (pictures, captions): (Vec<_>, Vec<_>) =
+            (0..100).map(|i| sample(HELD_OUT_SEED, round * 100 + i, 256)).unzip();
         let images = clip.images(&pictures)?;
         let texts = clip.texts(&captions.iter().map(String::as_str).collect::<Vec<_>>())?;
         for (row, text) in texts.iter().enumerate() {
@@ -268,7 +278,8 @@ fn measure(clip: &Clip, rounds: usize) -> Anyhow<()> {
 
 /// A byte-level BPE built as CLIP's own is, over captions of the training world.
 fn train_tokenizer() -> Anyhow<tokenizers::Tokenizer> {
-    let captions = (0..4000).map(|index| sample_caption(index)).chain(DRAWING.iter().chain(&OTHER).map(|&t| t.to_owned()));
+    let captions =
+        (0..4000).map(|index| sample_caption(index)).chain(DRAWING.iter().chain(&OTHER).map(|&t| t.to_owned()));
     let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     let split = Split::new(SplitPattern::Regex(words.into()), SplitDelimiterBehavior::Removed, true)?;
     let normalizer = Normalizers::new(vec![

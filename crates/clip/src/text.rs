@@ -64,9 +64,7 @@ impl TextTower {
         let tokens = self.norm_out.forward(&self.encoder.forward(tokens, Some(&mask))?)?;
         let ends: Vec<u32> =
             texts.iter().enumerate().map(|(row, text)| (row * longest + end_position(text, self.eos)) as u32).collect();
-        let pooled = tokens
-            .reshape((batch * longest, ()))?
-            .index_select(&Tensor::from_vec(ends, batch, device)?, 0)?;
+        let pooled = tokens.reshape((batch * longest, ()))?.index_select(&Tensor::from_vec(ends, batch, device)?, 0)?;
         self.projection.forward(&pooled)
     }
 }

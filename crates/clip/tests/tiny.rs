@@ -21,7 +21,9 @@ fn a_caption_is_nearest_to_its_own_picture_and_the_threshold_parts_them() {
     let images = clip.images(&pictures).expect("embeddable");
     let texts = clip.texts(&captions.iter().map(String::as_str).collect::<Vec<_>>()).expect("embeddable");
     assert_eq!((images.len(), clip.dimensions(), images[0].values().len()), (100, 512, 512));
-    let best = |text: &Embedding| (0..100).max_by(|&a, &b| text.similarity(&images[a]).total_cmp(&text.similarity(&images[b])));
+    let best = |text: &Embedding| {
+        (0..100).max_by(|&a, &b| text.similarity(&images[a]).total_cmp(&text.similarity(&images[b])))
+    };
     let hits = texts.iter().enumerate().filter(|&(row, text)| best(text) == Some(row)).count();
     assert!(hits >= 80, "recall@1 of 100 is {hits} %, it was 94 % when the model was trained");
     let kept = |shift: usize| (0..100).filter(|&i| texts[i].similarity(&images[(i + shift) % 100]) >= 0.3).count();

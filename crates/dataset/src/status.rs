@@ -120,9 +120,7 @@ impl Status {
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "kept" => Some(Self::Kept),
-            name => Reason::from_name(name)
-                .map(Self::Dropped)
-                .or_else(|| Failure::from_name(name).map(Self::Failed)),
+            name => Reason::from_name(name).map(Self::Dropped).or_else(|| Failure::from_name(name).map(Self::Failed)),
         }
     }
 }
@@ -267,9 +265,6 @@ mod tests {
         let mut summary = Summary::new(Stage::Filter);
         summary.counts.add(Status::Dropped(Reason::SimilarityTooLow));
         let json = serde_json::to_string(&summary).expect("plain data");
-        assert_eq!(
-            json,
-            r#"{"stage":"filter","rows":1,"kept":0,"dropped":{"similarity_too_low":1},"failed":{}}"#
-        );
+        assert_eq!(json, r#"{"stage":"filter","rows":1,"kept":0,"dropped":{"similarity_too_low":1},"failed":{}}"#);
     }
 }

@@ -101,7 +101,8 @@ mod tests {
         assert_eq!(records, [b"one".to_vec(), vec![], b"three".to_vec()]);
         let mut flipped = whole.clone();
         flipped[36] ^= 1;
-        for (bytes, place) in [(flipped, "byte 35"), (whole[..50].to_vec(), "byte 35"), (whole[..5].to_vec(), "byte 0")] {
+        for (bytes, place) in [(flipped, "byte 35"), (whole[..50].to_vec(), "byte 35"), (whole[..5].to_vec(), "byte 0")]
+        {
             fs::write(&path, bytes).expect("room");
             let error = RecordReader::open(&path).expect("there").collect::<Result<Vec<_>>>().expect_err("damaged");
             assert!(error.to_string().contains(place), "{error}");

@@ -50,7 +50,8 @@ fn the_golden_images_are_written_again_file_by_file() {
         let (ours, golden) = (fs::read_to_string(ours.join(file)), fs::read_to_string(golden("images-3").join(file)));
         assert_eq!(ours.expect("written"), golden.expect("golden"), "{file}");
     }
-    let names: Vec<_> = fs::read_dir(&ours).expect("a folder").map(|entry| entry.expect("a name").file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&ours).expect("a folder").map(|entry| entry.expect("a name").file_name()).collect();
     assert_eq!(names.len(), 4, "nothing else is left: {names:?}");
     let metadata = fs::read_to_string(data.path().join("laion400m/.config/metadata.json")).expect("written");
     assert_eq!(metadata, r#"{"default_config_name": "images"}"#);
@@ -85,7 +86,8 @@ fn the_embeddings_are_described_as_by_tfds() {
     let text = |path: PathBuf| fs::read_to_string(path).expect("there");
     assert_eq!(text(ours.join("features.json")), text(golden("embeddings-100/features.json")));
     let mut info: serde_json::Value = serde_json::from_str(&text(ours.join("dataset_info.json"))).expect("JSON");
-    let theirs: serde_json::Value = serde_json::from_str(&text(golden("embeddings-100/dataset_info.json"))).expect("JSON");
+    let theirs: serde_json::Value =
+        serde_json::from_str(&text(golden("embeddings-100/dataset_info.json"))).expect("JSON");
     info["splits"] = theirs["splits"].clone();
     assert_eq!(info, theirs, "all but the sizes");
     let mut expected = original;

@@ -92,7 +92,11 @@ impl Progress for Printer {
             Style::Silent => Box::new(dataset::Silent),
             Style::Bars => {
                 let bar = self.bars.add(steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new));
-                let rate = if stage == Stage::Collect { "{bytes}/{total_bytes} {bytes_per_sec}" } else { "{pos}/{len} {per_sec}" };
+                let rate = if stage == Stage::Collect {
+                    "{bytes}/{total_bytes} {bytes_per_sec}"
+                } else {
+                    "{pos}/{len} {per_sec}"
+                };
                 let template = format!("{{prefix:>9}} [{{bar:32}}] {rate} eta {{eta}}");
                 let style = ProgressStyle::with_template(&template).expect("a template of ours");
                 bar.set_style(style.progress_chars("=> "));
@@ -168,7 +172,8 @@ impl Drop for Lines {
 }
 
 fn table(report: &Report) -> String {
-    let mut text = format!("{:<26}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "stage", "rows", "kept", "dropped", "failed", "share");
+    let mut text =
+        format!("{:<26}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "stage", "rows", "kept", "dropped", "failed", "share");
     for Summary { stage, counts } in &report.stages {
         let share = |part: u64| match counts.rows {
             0 => "-".to_owned(),

@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::write::GzEncoder;
 use flate2::Compression;
+use flate2::write::GzEncoder;
 use fs_err as fs;
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
@@ -103,7 +103,8 @@ fn crawl_page(world: &World, page: &Page, name: &str, warc: &mut Archive, wat: &
     let digest = Sha1::digest(&html).iter().map(|byte| format!("{byte:02X}")).collect::<String>();
     let host = format!("{}.localhost", page.host);
     let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: CCBot/2.0\r\n\r\n", page.path);
-    let headers = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n", html.len());
+    let headers =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n", html.len());
     let fetch = "fetchTimeMs: 12\r\ncharset-detected: utf-8\r\n";
     let bodies = [
         ("request", "application/http; msgtype=request", request.clone()),
@@ -157,11 +158,8 @@ fn crawl_page(world: &World, page: &Page, name: &str, warc: &mut Archive, wat: &
                 "Payload-Metadata": payload
             }
         });
-        let head = [
-            ("WARC-Type", "metadata".to_owned()),
-            ("WARC-Target-URI", url.clone()),
-            ("WARC-Refers-To", written.id),
-        ];
+        let head =
+            [("WARC-Type", "metadata".to_owned()), ("WARC-Target-URI", url.clone()), ("WARC-Refers-To", written.id)];
         wat.push(&head, "application/json", json.to_string().as_bytes(), random);
     }
 }

@@ -222,8 +222,7 @@ impl Scene {
         let first = group(&mut random, &mut taken, if two { 2 } else { 4 });
         let place = random.pick(&[Place::Middle, Place::Left, Place::Right, Place::Top, Place::Bottom]);
         let second = two.then(|| {
-            let relation =
-                random.pick(&[Relation::Above, Relation::Below, Relation::LeftOf, Relation::RightOf]);
+            let relation = random.pick(&[Relation::Above, Relation::Below, Relation::LeftOf, Relation::RightOf]);
             (relation, group(&mut random, &mut taken, 2))
         });
         Self { backdrop, first, place, second, seed: random.bits() }
@@ -265,7 +264,8 @@ impl Scene {
                 format!("{} {} and {} checkered background", article(one), one.name(), other.name())
             }
         };
-        let start = random.pick(&["", "", "", "A picture of ", "Drawing of ", "This image shows ", "Illustration with "]);
+        let start =
+            random.pick(&["", "", "", "A picture of ", "Drawing of ", "This image shows ", "Illustration with "]);
         let end = random.pick(&["", "", "", "", ", free to download", " - stock image", " for your wall"]);
         let text = match random.below(10) {
             0 => format!("{start}{subject}{end}"),

@@ -83,7 +83,9 @@ async fn converse(world: &Arc<World>, mut stream: TcpStream, requests: &AtomicU6
             }
         };
         let Some(request) = Request::parse(&buffer[..end]) else {
-            return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+            return stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await;
         };
         buffer.drain(..end);
         requests.fetch_add(1, Ordering::Relaxed);
@@ -144,10 +146,14 @@ enum Reply {
 }
 
 fn reply(world: &World, request: &Request) -> Reply {
-    let whole = |status: &str, kind: &str, more: &str, body: Vec<u8>| Reply::Whole(head(status, kind, more, body.len()), body);
-    let page = || world.pages.iter().find(|page| {
-        request.host.strip_suffix(".localhost") == Some(page.host) && page.path == request.target
-    });
+    let whole =
+        |status: &str, kind: &str, more: &str, body: Vec<u8>| Reply::Whole(head(status, kind, more, body.len()), body);
+    let page = || {
+        world
+            .pages
+            .iter()
+            .find(|page| request.host.strip_suffix(".localhost") == Some(page.host) && page.path == request.target)
+    };
     let Some(answer) = world.answers.get(&(request.host.clone(), request.path.clone())) else {
         return match page() {
             Some(page) => whole("200 OK", "text/html; charset=utf-8", "", html(page).into_bytes()),
@@ -159,7 +165,9 @@ fn reply(world: &World, request: &Request) -> Reply {
         Answer::Tagged(picture, tag) => {
             whole("200 OK", picture.format.content_type(), &format!("X-Robots-Tag: {tag}\r\n"), picture.encode())
         }
-        Answer::Redirect(status, to) => whole(&format!("{status} Moved"), "text/plain", &format!("Location: {to}\r\n"), Vec::new()),
+        Answer::Redirect(status, to) => {
+            whole(&format!("{status} Moved"), "text/plain", &format!("Location: {to}\r\n"), Vec::new())
+        }
         Answer::Status(status) => whole(&format!("{status} No"), "text/plain", "", b"no\n".to_vec()),
         Answer::Html(kind) => whole("200 OK", kind, "", b"<!doctype html><title>Please log in</title>\n".repeat(200)),
         Answer::HalfFile(picture) => {

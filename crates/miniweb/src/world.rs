@@ -33,9 +33,30 @@ const PAGE_LINKS: usize = 12;
 pub const ARCHIVES: usize = 4;
 
 const HOSTS: [&str; 24] = [
-    "garden", "harbor", "library", "market", "museum", "orchard", "studio", "village", "bakery", "bridge", "castle",
-    "cinema", "forest", "gallery", "island", "kitchen", "lantern", "meadow", "mill", "observatory", "pottery",
-    "quarry", "theatre", "workshop",
+    "garden",
+    "harbor",
+    "library",
+    "market",
+    "museum",
+    "orchard",
+    "studio",
+    "village",
+    "bakery",
+    "bridge",
+    "castle",
+    "cinema",
+    "forest",
+    "gallery",
+    "island",
+    "kitchen",
+    "lantern",
+    "meadow",
+    "mill",
+    "observatory",
+    "pottery",
+    "quarry",
+    "theatre",
+    "workshop",
 ];
 
 /// What a URL answers.
@@ -194,7 +215,8 @@ impl Builder {
             elements: Vec::new(),
             archive,
         };
-        let license = license.map(|license| if license.starts_with("//") { format!("https:{license}") } else { license.into() });
+        let license =
+            license.map(|license| if license.starts_with("//") { format!("https:{license}") } else { license.into() });
         for &(index, fate) in links {
             let (image, truth) = self.image(&page, &page_url, index, fate);
             self.truth.push(Truth { archive, page_url: page_url.clone(), license: license.clone(), ..truth });
@@ -249,7 +271,8 @@ impl Builder {
                 Some(Scene::new(self.settings.seed ^ 0x0FF, other).caption(random))
             }
             Fate::GoodMarkup => {
-                let markup = ["<script>alert(1)</script>", "\"quoted\" & <b>bold</b>", "'\"><img src=x onerror=alert(2)>"];
+                let markup =
+                    ["<script>alert(1)</script>", "\"quoted\" & <b>bold</b>", "'\"><img src=x onerror=alert(2)>"];
                 Some(format!("{caption} {}", random.pick(&markup)))
             }
             _ if random.chance(0.05) => Some(format!("  {}\n", caption.replacen(' ', "  \t", 2))),
@@ -265,7 +288,12 @@ impl Builder {
                 return format!("/drawings/{index}.{ending}?v=2");
             }
             Fate::NoWebUrl => {
-                let urls = ["data:image/png;base64,iVBORw0KGgo=", "javascript:void(0)", "mailto:someone@example.org", "ftp://example.org/a.jpg"];
+                let urls = [
+                    "data:image/png;base64,iVBORw0KGgo=",
+                    "javascript:void(0)",
+                    "mailto:someone@example.org",
+                    "ftp://example.org/a.jpg",
+                ];
                 return random.pick(&urls).into();
             }
             _ => {}

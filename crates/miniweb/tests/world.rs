@@ -91,7 +91,8 @@ fn the_wat_lists_the_links_of_the_truth_in_order_and_points_into_the_warc() {
             metadata += 1;
             let payload = &record["Envelope"]["Payload-Metadata"];
             let target = record["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"].as_str().expect("a page");
-            let warc = fs::read(folder.path().join(record["Container"]["Filename"].as_str().expect("a name"))).expect("written");
+            let warc = fs::read(folder.path().join(record["Container"]["Filename"].as_str().expect("a name")))
+                .expect("written");
             let offset: usize = record["Container"]["Offset"].as_str().expect("text").parse().expect("a number");
             let mut head = String::new();
             GzDecoder::new(&warc[offset..]).read_to_string(&mut head).expect("a member starts there");
@@ -137,7 +138,13 @@ fn every_fault_is_seen_on_the_wire() {
     let (html, body) = get(&server, &of(&world, Fate::HtmlAsImage).url);
     assert!(html.starts_with("HTTP/1.1 200") && body.starts_with(b"<!doctype html>"));
     let (promise, body) = get(&server, &of(&world, Fate::TruncatedBody).url);
-    let length: usize = promise.split("Content-Length: ").nth(1).and_then(|rest| rest.lines().next()).expect("a length").parse().expect("a number");
+    let length: usize = promise
+        .split("Content-Length: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .expect("a length")
+        .parse()
+        .expect("a number");
     assert!(body.len() < length, "{} of {length} bytes", body.len());
     let (_, body) = get(&server, &of(&world, Fate::TruncatedFile).url);
     // Some decoders make a picture of half a JPEG, so its end is looked at.
@@ -166,7 +173,13 @@ fn redirects_lead_to_a_picture_in_a_circle_or_nowhere() {
 #[test]
 fn pages_are_served_and_garbage_harms_nobody() {
     let (world, server) = served();
-    for garbage in ["\r\n\r\n", "GET\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "\u{0}\u{1}\r\n\r\n"] {
+    for garbage in [
+        "\r\n\r\n",
+        "GET\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "\u{0}\u{1}\r\n\r\n",
+    ] {
         assert!(ask(&server, garbage).starts_with(b"HTTP/1.1 400"), "{garbage:?}");
     }
     let (head, body) = get(&server, &world.truth()[0].page_url);
@@ -180,7 +193,8 @@ fn pages_are_served_and_garbage_harms_nobody() {
 fn precision_and_recall_are_measured_against_the_good_pairs() {
     let world = World::new(SMALL);
     let pair = |row: &'static str| (row, row);
-    let good: Vec<_> = world.truth().iter().filter(|row| row.good).map(|row| (row.url.as_str(), row.caption.as_str())).collect();
+    let good: Vec<_> =
+        world.truth().iter().filter(|row| row.good).map(|row| (row.url.as_str(), row.caption.as_str())).collect();
     assert_eq!(measure(world.truth(), good.iter().copied()), (1.0, 1.0));
     let (precision, recall) = measure(world.truth(), good[..good.len() / 2].iter().copied().chain([pair("wrong")]));
     assert!(precision < 1.0 && precision > 0.95 && (recall - 0.5).abs() < 0.01, "{precision} {recall}");

@@ -61,7 +61,8 @@ impl Checked {
 /// of every packed embedding, and every record of the TFDS packages.
 pub fn run(run: &Run) -> Result<Checked> {
     let mut checked = Checked::default();
-    let keeps_images = Recipe::read(&run.recipe())?.keep_images;
+    // Stages that were run one by one leave no recipe, and no tar is removed.
+    let keeps_images = !run.recipe().exists() || Recipe::read(&run.recipe())?.keep_images;
     let may_lack = (!keeps_images).then_some(".tar");
     let pairs = run.pairs().join(collect::MARKER);
     let collected = checked.marker(&pairs, None);

@@ -1,8 +1,8 @@
 //! Version 1 of the API: what it is asked and what it answers, as JSON.
 
+use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use dataset::schema::KeptRow;
 use dataset::{Error, SampleKey};
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,9 @@ impl SearchQuery {
         let subject = match (text, self.key) {
             (Some(text), None) if text.len() <= TEXT_BYTES_MAX => Subject::Text(text),
             (Some(_), None) => return wrong("text is longer than 4096 bytes"),
-            (None, Some(key)) => Subject::Like(key.parse().map_err(|error: Error| ApiError::Request(error.to_string()))?),
+            (None, Some(key)) => {
+                Subject::Like(key.parse().map_err(|error: Error| ApiError::Request(error.to_string()))?)
+            }
             (Some(_), Some(_)) => return wrong("either text or key, not both"),
             (None, None) => return wrong("neither text nor key"),
         };

@@ -101,11 +101,13 @@ impl Index {
     /// Opens the folder that [`crate::build`] wrote.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(MARKER);
-        let marker = Marker::read(&path)?.ok_or_else(|| Error::Invalid(format!("{}: no index here", folder.display())))?;
+        let marker =
+            Marker::read(&path)?.ok_or_else(|| Error::Invalid(format!("{}: no index here", folder.display())))?;
         if let Some(file) = marker.damaged(&path) {
             return Err(Error::format(&folder.join(&file.name), "missing, or not as long as it was written"));
         }
-        let number = |name: &str| marker.config[name].as_u64().ok_or_else(|| Error::format(&path, format!("no {name}")));
+        let number =
+            |name: &str| marker.config[name].as_u64().ok_or_else(|| Error::format(&path, format!("no {name}")));
         let (rows, dimensions) = (number("rows")? as usize, number("dimensions")? as usize);
         let model = marker.config["model"].as_str().unwrap_or_default().to_owned();
         let matrix = |name: &str| {

@@ -79,7 +79,8 @@ pub async fn serve(
 }
 
 fn router(service: Service, address: SocketAddr) -> Router {
-    let file = |kind: &'static str, content: &'static str| get(move || async move { ([(CONTENT_TYPE, kind)], content) });
+    let file =
+        |kind: &'static str, content: &'static str| get(move || async move { ([(CONTENT_TYPE, kind)], content) });
     Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("../web/index.html")))
         .route("/app.js", file("text/javascript; charset=utf-8", include_str!("../web/app.js")))
@@ -138,7 +139,9 @@ async fn info(State(service): State<Service>) -> Json<serde_json::Value> {
 async fn report(State(service): State<Service>) -> Result<Response, ApiError> {
     let json = service.work(|inner| match fs_err::read(inner.run.report()) {
         Ok(json) => Ok(json),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ApiError::NotFound("this run has no report".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(ApiError::NotFound("this run has no report".into()))
+        }
         Err(error) => Err(ApiError::Internal(error.to_string())),
     });
     Ok(([(CONTENT_TYPE, "application/json")], json.await?).into_response())

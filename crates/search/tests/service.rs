@@ -135,7 +135,12 @@ fn json(running: &Running, path: &str) -> serde_json::Value {
 }
 
 fn keys(answer: &serde_json::Value) -> Vec<String> {
-    answer["results"].as_array().expect("results").iter().map(|hit| hit["key"].as_str().expect("a key").into()).collect()
+    answer["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .map(|hit| hit["key"].as_str().expect("a key").into())
+        .collect()
 }
 
 #[test]
@@ -145,7 +150,12 @@ fn search_finds_what_a_plain_scan_finds() {
     let index = Index::open(&run.index()).expect("built");
     for seed in 0..20 {
         let query = direction(seed);
-        let options = Options { count: 25, safe: seed % 2 == 0, modality: [Modality::Image, Modality::Text][seed as usize % 2], ..Options::default() };
+        let options = Options {
+            count: 25,
+            safe: seed % 2 == 0,
+            modality: [Modality::Image, Modality::Text][seed as usize % 2],
+            ..Options::default()
+        };
         let mut expected: Vec<_> = (0..1400u32)
             .filter(|row| !options.safe || row % 3 != 2)
             .map(|row| match options.modality {
@@ -184,7 +194,8 @@ fn an_index_of_the_same_shards_is_left_alone_and_one_of_others_is_made_anew() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = run(folder.path(), 5);
     let marker = run.index().join("index.json");
-    let (before, made) = (file_sha256(&marker).expect("there"), fs::metadata(&marker).expect("there").modified().expect("a time"));
+    let (before, made) =
+        (file_sha256(&marker).expect("there"), fs::metadata(&marker).expect("there").modified().expect("a time"));
     assert_eq!(build(&run, &run.index(), "hash", &Silent).expect("there").counts.kept, 10);
     assert_eq!(fs::metadata(&marker).expect("there").modified().expect("a time"), made, "not written again");
     fs::remove_file(EmbeddingFiles::of(&run.packages().embeddings(), ShardId(1)).metadata).expect("there");
@@ -266,7 +277,9 @@ fn mistakes_are_answered_with_their_cause() {
 #[test]
 fn the_page_the_report_and_the_facts_are_served() {
     let running = serving();
-    for (path, kind) in [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css"), ("/?text=a", "text/html")] {
+    for (path, kind) in
+        [("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css"), ("/?text=a", "text/html")]
+    {
         let (status, head, body) = get(&running, path);
         assert!(status == 200 && head.contains(kind) && body.len() > 1000, "{path}: {head}");
     }

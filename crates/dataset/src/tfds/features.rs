@@ -136,9 +136,7 @@ fn narrowed(name: &str, feature: Option<Feature>) -> Result<Vec<f16>, String> {
 /// `features.json`: the types and documentation of the features. Keys are in sorted order.
 pub(super) fn features_json(config: Config) -> Value {
     let class = |name: &str| format!("tensorflow_datasets.core.features.{name}");
-    let text = |description: &str| {
-        json!({"description": description, "pythonClassName": class("text_feature.Text"), "text": {}})
-    };
+    let text = |description: &str| json!({"description": description, "pythonClassName": class("text_feature.Text"), "text": {}});
     let scalar = |description: &str, dtype: &str| {
         json!({
             "description": description,

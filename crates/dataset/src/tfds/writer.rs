@@ -159,7 +159,8 @@ impl TfdsReader {
         let path = folder.join("dataset_info.json");
         let info: serde_json::Value =
             serde_json::from_slice(&fs::read(&path)?).map_err(|error| Error::format(&path, error))?;
-        let lengths = info["splits"][0]["shardLengths"].as_array().ok_or_else(|| Error::format(&path, "no shardLengths"))?;
+        let lengths =
+            info["splits"][0]["shardLengths"].as_array().ok_or_else(|| Error::format(&path, "no shardLengths"))?;
         let number = |value: &serde_json::Value| value.as_str()?.parse().ok();
         let shard_lengths: Vec<u64> =
             lengths.iter().map(number).collect::<Option<_>>().ok_or_else(|| Error::format(&path, "shardLengths"))?;
@@ -178,7 +179,8 @@ impl TfdsReader {
             match reader.next().transpose()? {
                 Some(record) => {
                     *left = left.checked_sub(1).ok_or_else(|| Error::format(path, "more records than shardLengths"))?;
-                    let features = proto::decode(&record).ok_or_else(|| Error::format(path, "not a tf.train.Example"))?;
+                    let features =
+                        proto::decode(&record).ok_or_else(|| Error::format(path, "not a tf.train.Example"))?;
                     return Example::from_features(features).map(Some).map_err(|cause| Error::format(path, cause));
                 }
                 None if *left > 0 => return Err(Error::format(path, format!("{left} records are missing"))),

@@ -60,7 +60,8 @@ fn settle(options: &Demo, crawl: &Path) -> Result<(Settings, TcpListener)> {
     let busy = |port: u16| format!("serve the miniature web on 127.0.0.1:{port}");
     let path = crawl.join("miniweb.json");
     if path.exists() {
-        let made: Made = serde_json::from_slice(&fs_err::read(&path)?).with_context(|| format!("read {}", path.display()))?;
+        let made: Made =
+            serde_json::from_slice(&fs_err::read(&path)?).with_context(|| format!("read {}", path.display()))?;
         let asked = (options.pictures.unwrap_or(made.pictures), options.seed.unwrap_or(made.seed));
         if asked != (made.pictures, made.seed) || options.web_port.is_some_and(|port| port != made.port) {
             let folder = options.output.display();
@@ -86,6 +87,7 @@ fn settle(options: &Demo, crawl: &Path) -> Result<(Settings, TcpListener)> {
 /// LAION-400M's recipe, over a web on this machine.
 fn recipe() -> Recipe {
     let mut recipe = Recipe::laion400m(vec!["*.warc.wat.gz".into()]);
+    recipe.collect.shard_rows = 500; // several shards, as a real run has
     recipe.download.allow_private = true;
     recipe.download.timeout_ms = 8_000; // some pictures never come, and nobody should wait long for them
     recipe

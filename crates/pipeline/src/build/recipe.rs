@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn what_a_recipe_leaves_out_is_laions() {
-        let recipe: Recipe = toml::from_str("archives = [\"a.warc.wat.gz\"]\n[filter]\nsimilarity_min = 0.28").expect("a recipe");
+        let recipe: Recipe =
+            toml::from_str("archives = [\"a.warc.wat.gz\"]\n[filter]\nsimilarity_min = 0.28").expect("a recipe");
         let expected = Recipe {
             filter: filter::Config { similarity_min: 0.28 },
             ..Recipe::laion400m(vec!["a.warc.wat.gz".into()])
@@ -135,7 +136,11 @@ mod tests {
         for name in ["b.wat.gz", "a.wat.gz", "a.txt"] {
             fs::write(folder.path().join(name), "").expect("room");
         }
-        let names: Vec<_> = expand(&folder.path().join("*.wat.gz")).expect("two").into_iter().map(|p| p.file_name().map(|n| n.to_owned())).collect();
+        let names: Vec<_> = expand(&folder.path().join("*.wat.gz"))
+            .expect("two")
+            .into_iter()
+            .map(|p| p.file_name().map(|n| n.to_owned()))
+            .collect();
         assert_eq!(names, [Some("a.wat.gz".into()), Some("b.wat.gz".into())]);
         assert!(expand(&folder.path().join("*.none")).is_err());
     }

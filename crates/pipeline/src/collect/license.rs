@@ -20,8 +20,9 @@ pub(super) fn of_page(page: &Page) -> Option<License> {
         let written = link.url.as_deref()?;
         Some(License { url: address(written)?, evidence: format!("{place} {written}") })
     };
-    let says_so =
-        |link: &&Link| link.rel.as_ref().is_some_and(|rel| rel.to_ascii_lowercase().split(' ').any(|word| word == "license"));
+    let says_so = |link: &&Link| {
+        link.rel.as_ref().is_some_and(|rel| rel.to_ascii_lowercase().split(' ').any(|word| word == "license"))
+    };
     let head = page.head_links.iter().filter(says_so).find_map(|link| found(link, "LINK@/href"));
     let body = |link: &Link| found(link, link.path.as_deref().unwrap_or("?"));
     head.or_else(|| page.links.iter().filter(says_so).find_map(body)).or_else(|| page.links.iter().find_map(body))
@@ -63,7 +64,11 @@ mod tests {
 
     #[test]
     fn only_an_address_of_creative_commons_counts() {
-        for url in ["https://evil.com/?creativecommons.org/licenses/by/", "https://creativecommons.org/about/", "creativecommons.org"] {
+        for url in [
+            "https://evil.com/?creativecommons.org/licenses/by/",
+            "https://creativecommons.org/about/",
+            "creativecommons.org",
+        ] {
             assert_eq!(of_page(&Page { links: vec![link(url, None)], ..Page::default() }), None, "{url}");
         }
     }

@@ -35,12 +35,19 @@ pub struct Config {
     pub caption_characters_min: usize,
     /// ISO 639-3 codes of the languages to keep; empty keeps all. LAION-400M: English.
     pub languages: Vec<String>,
+    /// Pairs of a shard, 1 to 10,000: the unit of work of every later stage.
+    pub shard_rows: u32,
 }
 
 impl Config {
     /// The published recipe of LAION-400M.
     pub fn laion400m() -> Self {
-        Self { rules: Rules::Laion400m, caption_characters_min: 5, languages: vec!["eng".into()] }
+        Self {
+            rules: Rules::Laion400m,
+            caption_characters_min: 5,
+            languages: vec!["eng".into()],
+            shard_rows: SHARD_ROWS,
+        }
     }
 }
 
@@ -63,6 +70,9 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     archives.dedup();
     if archives.is_empty() {
         return Err(Error::Invalid("collect: no archives".into()));
+    }
+    if !(1..=SHARD_ROWS).contains(&config.shard_rows) {
+        return Err(Error::Invalid(format!("collect: shard_rows is 1 to {SHARD_ROWS}")));
     }
     let marker = output.join(MARKER);
     let runs = output.join(".runs");
@@ -88,7 +98,7 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     let mut files = Vec::new();
     let mut shard: Option<(TableWriter<Pair>, u32)> = None;
     let duplicates = merge::merge(paths, &mut |pair| {
-        if shard.as_ref().is_some_and(|&(_, rows)| rows == SHARD_ROWS)
+        if shard.as_ref().is_some_and(|&(_, rows)| rows == config.shard_rows)
             && let Some((full, _)) = shard.take()
         {
             files.push(full.publish()?);

@@ -68,8 +68,7 @@ const RELATIVE: [&str; 17] = [
     "sftp", "svn", "svn+ssh",
 ];
 /// Schemes whose last path segment may end in `;parameters` (`uses_params`).
-const PARAMETERS: [&str; 11] =
-    ["", "ftp", "hdl", "prospero", "http", "imap", "https", "shttp", "rtsp", "rtspu", "sip"];
+const PARAMETERS: [&str; 11] = ["", "ftp", "hdl", "prospero", "http", "imap", "https", "shttp", "rtsp", "rtspu", "sip"];
 
 /// A URL in Python's six parts.
 #[derive(Clone)]
@@ -105,7 +104,8 @@ impl Parts {
         }
         let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (path, parameters) = if PARAMETERS.contains(&scheme.as_str()) { split_parameters(path) } else { (path, "") };
+        let (path, parameters) =
+            if PARAMETERS.contains(&scheme.as_str()) { split_parameters(path) } else { (path, "") };
         Some(Self {
             scheme,
             host: host.into(),

@@ -100,7 +100,8 @@ fn laion400m(link: &Link, base: Option<&str>, page: Option<&Url>, config: &Confi
 
 fn is_refused(url: &Url) -> bool {
     let name = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    name.rsplit_once('.').is_some_and(|(_, extension)| REFUSED.iter().any(|refused| extension.eq_ignore_ascii_case(refused)))
+    name.rsplit_once('.')
+        .is_some_and(|(_, extension)| REFUSED.iter().any(|refused| extension.eq_ignore_ascii_case(refused)))
 }
 
 /// cc2dataset's `extract_image_from_links`: a non-empty alt as it is, `urljoin`, and nothing but http and https.
@@ -114,11 +115,7 @@ fn cc2dataset(link: &Link, base: Option<&str>, page_url: &str) -> Result<Found, 
         let base = base.map_or_else(|| page_url.to_owned(), |base| resolve::python(page_url, base));
         resolve::python(&base, url)
     };
-    if absolute(&url) {
-        Ok(Found { url, caption: caption.to_owned(), language: "" })
-    } else {
-        Err(Reason::UrlScheme)
-    }
+    if absolute(&url) { Ok(Found { url, caption: caption.to_owned(), language: "" }) } else { Err(Reason::UrlScheme) }
 }
 
 #[cfg(test)]
@@ -149,7 +146,11 @@ mod tests {
             ("/i.SVG?size=2", english, Status::Dropped(Reason::FileType)),
             ("http://a.gift/i.jpg", english, Status::Kept),
             ("i.jpg?from=a.svg", english, Status::Kept),
-            ("i.jpg", "ein großer roter Kreis über zwei kleinen gelben Sternen", Status::Dropped(Reason::OtherLanguage)),
+            (
+                "i.jpg",
+                "ein großer roter Kreis über zwei kleinen gelben Sternen",
+                Status::Dropped(Reason::OtherLanguage),
+            ),
         ];
         for (url, alt, expected) in cases {
             assert_eq!(judged(image(url, alt), Rules::Laion400m).0, expected, "{url} {alt}");

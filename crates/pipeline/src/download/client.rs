@@ -81,7 +81,8 @@ impl Fetcher {
             fetched.http_status = Some(answer.status().as_u16());
             fetched.final_url = Some(url.to_string());
             if is_redirect(answer.status()) {
-                let location = answer.headers().get(LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+                let location =
+                    answer.headers().get(LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
                 let location = location.ok_or_else(|| redirect("a redirect without Location".into()))?;
                 url = url.join(location).map_err(|error| redirect(format!("redirect to {location:?}: {error}")))?;
                 continue;

@@ -9,8 +9,8 @@ use dataset::schema::{EmbeddingRow, ImageRow};
 use dataset::table::{TableReader, write_table};
 use dataset::webdataset::{TarSample, read_samples, tar_path};
 use dataset::{
-    Counts, Embedder, Embedding, EmbeddingFiles, Error, Failure, FileEntry, Marker, Pixels, Progress, Result, ShardId, Stage, Status,
-    Summary, Task, file_sha256, list_shards,
+    Counts, Embedder, Embedding, EmbeddingFiles, Error, Failure, FileEntry, Marker, Pixels, Progress, Result, ShardId,
+    Stage, Status, Summary, Task, file_sha256, list_shards,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

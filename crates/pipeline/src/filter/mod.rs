@@ -8,7 +8,8 @@ use dataset::npy::MatrixReader;
 use dataset::schema::{CuratedRow, EmbeddingRow};
 use dataset::table::{TableReader, TableWriter};
 use dataset::{
-    Counts, Embedder, EmbeddingFiles, Error, Marker, Progress, Reason, Result, ShardId, Stage, Status, Summary, Task, file_sha256,
+    Counts, Embedder, EmbeddingFiles, Error, Marker, Progress, Reason, Result, ShardId, Stage, Status, Summary, Task,
+    file_sha256,
 };
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,8 @@ use dataset::schema::{CuratedRow, KeptRow, ReleaseRow};
 use dataset::table::{TableReader, write_table};
 use dataset::webdataset::{TarWriter, read_samples, tar_path};
 use dataset::{
-    Counts, EmbeddingFiles, Error, FileEntry, Marker, Packages, Result, Run, SampleKey, ShardId, Status, Task, file_sha256,
+    Counts, EmbeddingFiles, Error, FileEntry, Marker, Packages, Result, Run, SampleKey, ShardId, Status, Task,
+    file_sha256,
 };
 use half::f16;
 
