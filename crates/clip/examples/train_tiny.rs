@@ -278,8 +278,7 @@ fn measure(clip: &Clip, rounds: usize) -> Anyhow<()> {
 
 /// A byte-level BPE built as CLIP's own is, over captions of the training world.
 fn train_tokenizer() -> Anyhow<tokenizers::Tokenizer> {
-    let captions =
-        (0..4000).map(|index| sample_caption(index)).chain(DRAWING.iter().chain(&OTHER).map(|&t| t.to_owned()));
+    let captions = (0..4000).map(sample_caption).chain(DRAWING.iter().chain(&OTHER).map(|&t| t.to_owned()));
     let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     let split = Split::new(SplitPattern::Regex(words.into()), SplitDelimiterBehavior::Removed, true)?;
     let normalizer = Normalizers::new(vec![

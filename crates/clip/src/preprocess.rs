@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// Mean of each channel over OpenAI's training pictures (openai/CLIP, `clip.py`).
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// Standard deviation of each channel, from the same place.
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Scales the shorter side to `side` (bicubic, a = -0.5, antialiased: PIL's `BICUBIC`), crops the centre, and
 /// normalises. Gives a tensor of shape (pictures, 3, side, side).

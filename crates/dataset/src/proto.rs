@@ -104,7 +104,10 @@ fn decode_feature(bytes: &[u8]) -> Option<Feature> {
         feature = Some(match field {
             1 => {
                 let mut values = Vec::new();
-                each_field(list, |_, value| Some(values.push(value.bytes()?.to_vec())))?;
+                each_field(list, |_, value| {
+                    let _: () = values.push(value.bytes()?.to_vec());
+                    Some(())
+                })?;
                 Feature::Bytes(values)
             }
             2 => {

@@ -238,12 +238,12 @@ mod tests {
         }
     }
 
-    fn bodies(entries: &[WarcEntry]) -> Vec<&str> {
-        let body = |entry| match entry {
-            &WarcEntry::Record(ref record) => std::str::from_utf8(&record.body).expect("text"),
-            WarcEntry::Broken { .. } => "broken",
+    fn bodies(entries: &[WarcEntry]) -> Vec<String> {
+        let body = |entry: &WarcEntry| match entry {
+            WarcEntry::Record(record) => record.body.clone(),
+            WarcEntry::Broken { .. } => b"broken".to_vec(),
         };
-        entries.iter().map(body).collect()
+        entries.iter().map(|entry| String::from_utf8(body(entry)).expect("text")).collect()
     }
 
     #[test]

@@ -246,7 +246,7 @@ pub(crate) struct Serve {
     pub(crate) model: Model,
 }
 
-/// Example: laion400m search run "a red car"
+/// Example: laion400m search run "a red car" (with --json one object a line, the best first)
 #[derive(Debug, Args)]
 pub(crate) struct Search {
     /// The run

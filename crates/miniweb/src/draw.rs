@@ -47,11 +47,11 @@ fn backdrop(scene: &Scene, width: u32, height: u32, random: &mut Random) -> Vec<
                     std::array::from_fn(|i| from[i] + (to[i] - from[i]) * share)
                 }
                 Backdrop::Stripes(one, other) => {
-                    let even = ((x + y) as f32 / period) as u32 % 2 == 0;
+                    let even = (((x + y) as f32 / period) as u32).is_multiple_of(2);
                     if even { one.rgb() } else { other.rgb() }
                 }
                 Backdrop::Checks(one, other) => {
-                    let even = ((x as f32 / period) as u32 + (y as f32 / period) as u32) % 2 == 0;
+                    let even = ((x as f32 / period) as u32 + (y as f32 / period) as u32).is_multiple_of(2);
                     if even { one.rgb() } else { other.rgb() }
                 }
             };

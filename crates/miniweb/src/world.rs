@@ -200,7 +200,7 @@ impl Builder {
             license.filter(|_| license_place == place).map(|license| Element::Anchor {
                 href: license.to_owned(),
                 text: "Some rights reserved".into(),
-                rel: (number % 2 == 0).then_some("license"),
+                rel: number.is_multiple_of(2).then_some("license"),
             })
         };
         let page_url = format!("{}{path}", origin(self.settings, host));

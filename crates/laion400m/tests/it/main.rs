@@ -1,0 +1,8 @@
+//! What a user of the program sees: output, files, exit status.
+
+mod bad_input;
+mod demo;
+mod output;
+mod resume;
+mod stages;
+mod support;

@@ -1,0 +1,103 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::support::{Web, adds_up, call, files, program};
+
+/// Every stage called by hand, its `--json` one entry of the report, its packages those of `build`.
+#[test]
+fn the_stages_one_by_one_make_what_build_makes() {
+    let web = Web::new(150);
+    let path = |name: &str| web.name(&format!("by-hand/{name}"));
+    let archives = web.name("crawl/*.warc.wat.gz");
+    let run = web.name("by-hand");
+    fs::create_dir(web.path("by-hand")).expect("room");
+    fs::write(web.path("collect.toml"), "shard_rows = 100\n").expect("room");
+    let calls: [(&str, &[&str], i32); 6] = [
+        ("collect", &[&archives, "-o", &path("pairs"), "--config", &web.name("collect.toml")], 0),
+        ("download", &[&path("pairs"), "-o", &path("images"), "--allow-private", "--timeout-ms", "10000"], 1),
+        ("embed", &[&path("images"), "-o", &path("embeddings")], 0),
+        ("filter", &[&path("embeddings"), "-o", &path("curated"), "--similarity-min", "0.3"], 0),
+        ("pack", &[&run], 0),
+        ("index", &[&run], 0),
+    ];
+    let mut entries = Vec::new();
+    for (stage, arguments, status) in calls {
+        let arguments = [&[stage, "--json"], arguments].concat();
+        let said = call(&arguments);
+        assert_eq!(said.status, Some(status), "{said:?}");
+        let entry = said.json();
+        assert_eq!(entry["stage"], stage);
+        adds_up(&entry);
+        assert_eq!(call(&arguments).json(), entry, "a second call does nothing and says the same");
+        entries.push(entry);
+    }
+    let built = call(&["build", &web.name("recipe.toml"), "-o", &web.name("built"), "--json"]);
+    assert_eq!(built.status, Some(1), "{built:?}");
+    assert_eq!(built.json(), serde_json::json!({"stages": entries}));
+    assert!(files(&web.path("by-hand/packages")) == files(&web.path("built/packages")), "the packages differ");
+    assert_eq!(call(&["verify", &run]).status, Some(0));
+    the_service_answers(&run);
+    stats_and_verify_take_a_tfds_folder(&web);
+}
+
+/// A process that does not outlive its test.
+struct Kill(Child);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it is dead");
+    }
+}
+
+/// `serve` on a port that is free says where it is, and answers there.
+fn the_service_answers(run: &str) {
+    let mut serving = program();
+    let mut serving =
+        Kill(serving.args(["serve", run, "--port", "0"]).stderr(Stdio::piped()).spawn().expect("the program starts"));
+    let mut said = Vec::new();
+    let mut stderr = serving.0.stderr.take().expect("piped");
+    let mut byte = [0];
+    while !said.ends_with(b"\n") && stderr.read(&mut byte).expect("readable") == 1 {
+        said.push(byte[0]);
+    }
+    let said = String::from_utf8(said).expect("text");
+    let address = said.split_once("http://").and_then(|(_, rest)| rest.split_once('/')).expect("an address").0;
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET /api/v1/search?text=red HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let body = answer.split_once("\r\n\r\n").expect("a body").1;
+    let results = serde_json::from_str::<Value>(body).expect("JSON");
+    assert!(!results["results"].as_array().expect("results").is_empty());
+    let port = address.rsplit_once(':').expect("a port").1;
+    call(&["serve", run, "--port", port]).could_not_run(&["listen on", address, "in use"]);
+}
+
+fn stats_and_verify_take_a_tfds_folder(web: &Web) {
+    let release = fs::read_dir(web.path("built/packages/metadata")).expect("packed").count();
+    assert!(release > 0);
+    for config in ["images", "embeddings"] {
+        let folder = web.name(&format!("built/packages/tfds/laion400m/{config}/1.0.0"));
+        let stats = call(&["stats", &folder, "--json"]).json();
+        let report = call(&["stats", &web.name("built"), "--json"]).json();
+        assert_eq!(stats["examples"], report["stages"][4]["kept"]);
+        assert!(stats["similarity"]["least"].as_f64() >= Some(0.3), "{stats}");
+        assert_eq!(call(&["verify", &folder]).status, Some(0));
+        let shard =
+            web.path(&format!("built/packages/tfds/laion400m/{config}/1.0.0/laion400m-train.tfrecord-00000-of-00001"));
+        let mut bytes = fs::read(&shard).expect("packed");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&shard, bytes).expect("room");
+        let damaged = call(&["verify", &folder]);
+        assert_eq!(damaged.status, Some(1), "{damaged:?}");
+        assert!(damaged.stdout.contains("tfrecord-00000-of-00001"), "{damaged:?}");
+    }
+}
