@@ -1,0 +1,64 @@
+"""The search page in a real browser."""
+
+import html
+import re
+import shutil
+import subprocess
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def address(program, run):
+    serving = subprocess.Popen([program, "serve", run, "--port", "0"], stderr=subprocess.PIPE, text=True)
+    try:
+        yield re.search(r"http://\S+/", serving.stderr.readline()).group()
+    finally:
+        serving.kill()
+        serving.wait()
+
+
+def browse(url, tmp_path, *more):
+    """The page after its script has run."""
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --virtual-time-budget=10000"
+    ).split()
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = subprocess.run(
+        [CHROMIUM, *flags, profile, *more, url], capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+def test_a_search_shows_pictures_with_their_captions(address, tmp_path):
+    page = browse(address + "?text=three+large+red+circles+on+a+white+background", tmp_path, "--dump-dom")
+    results = re.search(r'<ul id="results".*?</ul>', page, re.S).group()
+    cards = re.findall(r'<li class="card">(.*?)</li>', results, re.S)
+    assert len(cards) == 40
+    captions = [html.unescape(re.search(r'<p class="caption">(.*?)</p>', card).group(1)) for card in cards]
+    assert sum("red" in caption for caption in captions[:10]) >= 6, captions
+    for card in cards:
+        assert re.search(r'<img [^>]*src="/api/v1/images/\d{9}"', card), card
+    assert "40 results for" in page
+
+
+def test_the_pictures_are_drawn(address, tmp_path):
+    """A card's picture is not one colour, as an image that did not load would be."""
+    from PIL import Image
+
+    shot = tmp_path / "page.png"
+    url = address + "?text=a+large+blue+square"
+    browse(url, tmp_path, f"--screenshot={shot}", "--window-size=1200,900")
+    picture = Image.open(shot).convert("RGB")
+    assert picture.size == (1200, 900)
+    assert len(picture.getcolors(1 << 24)) > 5_000
+
+
+def test_the_funnel_is_shown(address, tmp_path):
+    page = browse(address + "?view=report", tmp_path, "--dump-dom")
+    for word in ("collect", "download", "other language", "precision"):
+        assert word in page

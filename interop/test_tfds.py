@@ -1,0 +1,112 @@
+"""Real TensorFlow Datasets reads both configs, and every field of every example is that of its source row."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+GOLDEN = Path(__file__).parent.parent / "crates/dataset/tests/golden/tfds"
+CONFIGS = {"images": "images-3", "embeddings": "embeddings-100"}
+
+
+def examples(folder, **options):
+    builder = tfds.builder_from_directory(folder)
+    return list(tfds.as_numpy(builder.as_dataset(split="train", **options)))
+
+
+def text_fields(row):
+    return {
+        "caption": row["caption"].encode(),
+        "url": row["url"].encode(),
+        "license": (row["license"] or "?").encode(),
+        "nsfw": ["UNLIKELY", "UNSURE", "NSFW", "UNTAGGED"].index(row["nsfw"]),
+        "original_width": row["original_width"],
+        "original_height": row["original_height"],
+        # TFDS stores every float as float32, and gives it back as float64.
+        "similarity": float(np.float32(row["similarity"])),
+    }
+
+
+@pytest.fixture(scope="session")
+def pictures(run) -> dict[tuple[str, str], bytes]:
+    """The image bytes of the WebDataset package, by URL and caption."""
+    found = {}
+    for path in sorted((run / "packages/webdataset").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            files = {member.name: tar.extractfile(member).read() for member in tar}
+        for name, content in files.items():
+            if name.endswith(".json"):
+                row = json.loads(content)
+                found[row["url"], row["caption"]] = files[name.removesuffix(".json") + ".jpg"]
+    return found
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_features_and_the_description_are_those_of_the_catalogue(run, config):
+    folder = run / f"packages/tfds/laion400m/{config}/1.0.0"
+    golden = GOLDEN / CONFIGS[config]
+    assert json.loads((folder / "features.json").read_text()) == json.loads((golden / "features.json").read_text())
+    ours, theirs = (json.loads((at / "dataset_info.json").read_text()) for at in (folder, golden))
+    for info in (ours, theirs):
+        for split in info["splits"]:
+            for size in ("shardLengths", "numBytes"):
+                split.pop(size)
+    assert ours == theirs
+    builder = tfds.builder_from_directory(folder)
+    assert builder.info.full_name == f"laion400m/{config}/1.0.0"
+
+
+def test_images_are_the_rows_that_were_kept(run, curated, pictures):
+    folder = run / "packages/tfds/laion400m/images/1.0.0"
+    raw = examples(folder, decoders={"image": tfds.decode.SkipDecoding()})
+    seen = set()
+    for example in raw:
+        key = example["url"].decode(), example["caption"].decode()
+        assert example.pop("image") == pictures[key]
+        assert example == text_fields(curated[key])
+        seen.add(key)
+    assert len(raw) == len(seen) == len(curated)
+    assert tfds.builder_from_directory(folder).info.splits["train"].num_examples == len(curated)
+
+
+def test_images_decode_to_the_pictures_of_the_webdataset_package(run, pictures):
+    for example in examples(run / "packages/tfds/laion400m/images/1.0.0"):
+        key = example["url"].decode(), example["caption"].decode()
+        expected = tf.io.decode_image(pictures[key], channels=3).numpy()
+        assert example["image"].shape == (256, 256, 3)
+        assert np.array_equal(example["image"], expected)
+
+
+def test_embeddings_are_the_rows_that_were_kept(run, curated):
+    found = examples(run / "packages/tfds/laion400m/embeddings/1.0.0")
+    seen = set()
+    for example in found:
+        key = example["url"].decode(), example["caption"].decode()
+        row = curated[key]
+        for name in ("image_embedding", "text_embedding"):
+            embedding = example.pop(name)
+            assert embedding.dtype == np.float16 and embedding.shape == (512,)
+            assert np.array_equal(embedding, row[name])
+        assert example == text_fields(row)
+        seen.add(key)
+    assert len(found) == len(seen) == len(curated)
+
+
+def test_both_configs_hold_their_examples_in_the_same_order(run):
+    order = [
+        [(example["url"], example["caption"]) for example in examples(
+            run / f"packages/tfds/laion400m/{config}/1.0.0", shuffle_files=False
+        )]
+        for config in CONFIGS
+    ]
+    assert order[0] == order[1]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_catalogues_own_name_loads_it(run, curated, config):
+    dataset = tfds.load(f"laion400m/{config}", split="train", data_dir=run / "packages/tfds", download=False)
+    assert len(dataset) == len(curated)
