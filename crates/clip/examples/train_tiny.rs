@@ -60,7 +60,7 @@ fn main() -> Anyhow<()> {
         train(&folder, number("--steps", STEPS))?;
     }
     let clip = Clip::open(&folder)?;
-    let bytes = std::fs::metadata(folder.join("model.safetensors"))?.len();
+    let bytes = fs_err::metadata(folder.join("model.safetensors"))?.len();
     println!("model.safetensors: {bytes} bytes, fingerprint {}", clip.fingerprint());
     println!(
         "seeds: training {TRAINING_SEED:#x}, held-out {HELD_OUT_SEED:#x}; {:.0} s",
@@ -148,7 +148,7 @@ fn train(folder: &std::path::Path, steps: usize) -> Anyhow<()> {
             );
         }
     }
-    std::fs::create_dir_all(folder)?;
+    fs_err::create_dir_all(folder)?;
     let mut tensors: std::collections::HashMap<String, Tensor> = std::collections::HashMap::new();
     for (name, var) in vars.data().lock().expect("no other thread").iter() {
         tensors.insert(name.clone(), var.to_dtype(DType::F16)?);
@@ -159,8 +159,8 @@ fn train(folder: &std::path::Path, steps: usize) -> Anyhow<()> {
     described["model_type"] = "clip".into();
     described["architectures"] = serde_json::json!(["CLIPModel"]);
     described["text_config"]["bos_token_id"] = id("<|startoftext|>")?.into();
-    std::fs::write(folder.join("config.json"), serde_json::to_string_pretty(&described)? + "\n")?;
-    std::fs::write(folder.join("tokenizer.json"), json)?;
+    fs_err::write(folder.join("config.json"), serde_json::to_string_pretty(&described)? + "\n")?;
+    fs_err::write(folder.join("tokenizer.json"), json)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use arrow_array::types::{Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, SchemaRef};
 
-/// A struct that is a row of a Parquet table. Made by [`table!`](crate::row::table).
+/// A struct that is a row of a Parquet table. Made by `table!`.
 pub trait Row: Sized {
     /// Columns in order.
     fn schema() -> SchemaRef;
