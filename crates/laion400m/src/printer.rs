@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dataset::{Progress, Stage, Summary, Task};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use pipeline::build::Report;
 
 use crate::cli::{self, Output};
@@ -95,10 +95,15 @@ impl Progress for Printer {
                 let rate = if stage == Stage::Collect {
                     "{bytes}/{total_bytes} {bytes_per_sec}"
                 } else {
-                    "{pos}/{len} {per_sec}"
+                    "{pos}/{len} {rate}"
                 };
                 let template = format!("{{prefix:>9}} [{{bar:32}}] {rate} eta {{eta}}");
-                let style = ProgressStyle::with_template(&template).expect("a template of ours");
+                let style = ProgressStyle::with_template(&template).expect("a template of ours").with_key(
+                    "rate",
+                    |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                        let _ = write!(out, "{:.0} rows/s", state.per_sec()); // a bar without its rate is still a bar
+                    },
+                );
                 bar.set_style(style.progress_chars("=> "));
                 bar.set_prefix(stage.name());
                 bar.enable_steady_tick(Duration::from_millis(200));
@@ -130,7 +135,7 @@ impl Task for Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish();
+        self.0.finish_and_clear(); // the table that follows tells what came of it
     }
 }
 

@@ -167,6 +167,17 @@ pub enum Relation {
     RightOf,
 }
 
+impl Relation {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Above => "above",
+            Self::Below => "below",
+            Self::LeftOf => "to the left of",
+            Self::RightOf => "to the right of",
+        }
+    }
+}
+
 /// Some equal shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -231,15 +242,7 @@ impl Scene {
     /// What somebody who describes this picture might write under it, in English.
     pub fn caption(&self, random: &mut Random) -> String {
         let subject = match &self.second {
-            Some((relation, second)) => {
-                let relation = match relation {
-                    Relation::Above => "above",
-                    Relation::Below => "below",
-                    Relation::LeftOf => "to the left of",
-                    Relation::RightOf => "to the right of",
-                };
-                format!("{} {relation} {}", phrase(&self.first), phrase(second))
-            }
+            Some((relation, second)) => format!("{} {} {}", phrase(&self.first), relation.words(), phrase(second)),
             None if random.chance(0.5) => {
                 let place = match self.place {
                     Place::Middle => "in the middle",
@@ -277,6 +280,20 @@ impl Scene {
         match letters.next() {
             Some(letter) if random.chance(0.5) => letter.to_uppercase().chain(letters).collect(),
             _ => text,
+        }
+    }
+}
+
+impl Scene {
+    /// What the picture shows in as few words as somebody types into a search box: `two red circles`.
+    pub fn gist(&self) -> String {
+        let group = |group: &Group| {
+            let count = [article(group.color), "two", "three", "four"][group.count - 1];
+            format!("{count} {} {}", group.color.name(), group.shape.noun(group.count))
+        };
+        match &self.second {
+            Some((relation, second)) => format!("{} {} {}", group(&self.first), relation.words(), group(second)),
+            None => group(&self.first),
         }
     }
 }
@@ -319,6 +336,15 @@ mod tests {
         assert_eq!(scene, Scene::new(7, 3));
         assert_ne!(scene, Scene::new(7, 4));
         assert_eq!(scene.caption(&mut Random::new(1)), scene.caption(&mut Random::new(1)));
+    }
+
+    #[test]
+    fn the_gist_names_what_is_shown() {
+        for index in 0..100 {
+            let scene = Scene::new(2, index);
+            assert!(scene.gist().contains(&scene.first.shape.noun(scene.first.count)), "{scene:?}");
+            assert!(scene.gist().contains(scene.first.color.name()), "{scene:?}");
+        }
     }
 
     #[test]
