@@ -342,7 +342,7 @@ mod tests {
     fn the_gist_names_what_is_shown() {
         for index in 0..100 {
             let scene = Scene::new(2, index);
-            assert!(scene.gist().contains(&scene.first.shape.noun(scene.first.count)), "{scene:?}");
+            assert!(scene.gist().contains(scene.first.shape.noun(scene.first.count)), "{scene:?}");
             assert!(scene.gist().contains(scene.first.color.name()), "{scene:?}");
         }
     }
