@@ -1,6 +1,8 @@
 """Real TensorFlow Datasets reads both configs, and every field of every example is that of its source row."""
 
 import json
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -110,3 +112,18 @@ def test_both_configs_hold_their_examples_in_the_same_order(run):
 def test_the_catalogues_own_name_loads_it(run, curated, config):
     dataset = tfds.load(f"laion400m/{config}", split="train", data_dir=run / "packages/tfds", download=False)
     assert len(dataset) == len(curated)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_packed_from_files_of_laion400m_it_is_what_the_real_builder_made_of_them(program, tmp_path, config):
+    subprocess.run(
+        [program, "pack", GOLDEN / f"inputs/{config}-100", "-o", tmp_path / "data", "--quiet"], check=True
+    )
+    golden = tmp_path / f"golden/laion400m/{config}/1.0.0"
+    shutil.copytree(GOLDEN / f"{config}-100", golden)
+    ours, theirs = examples(tmp_path / f"data/laion400m/{config}/1.0.0"), examples(golden)
+    assert len(ours) == len(theirs) == 100
+    for our, their in zip(ours, theirs):
+        assert our.keys() == their.keys()
+        for name in our:
+            assert np.array_equal(our[name], their[name]), name

@@ -7,14 +7,18 @@ use arrow_array::types::{Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, SchemaRef};
 
-/// A struct that is a row of a Parquet table. Made by `table!`.
-pub trait Row: Sized {
+/// A struct that can be read from a Parquet table.
+pub trait FromBatch: Sized {
+    /// Columns as rows; columns are found by name, further ones are ignored. The error says which column is wrong.
+    fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>, String>;
+}
+
+/// A struct that is a row of a Parquet table of ours. Made by `table!`.
+pub trait Row: FromBatch {
     /// Columns in order.
     fn schema() -> SchemaRef;
     /// Rows as columns.
     fn to_batch(rows: &[Self]) -> RecordBatch;
-    /// Columns as rows; columns are found by name, further ones are ignored. The error says which column is wrong.
-    fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>, String>;
 }
 
 /// A value of one cell.
@@ -92,7 +96,9 @@ macro_rules! table {
                 let columns = vec![$(<$type as $crate::row::Cell>::array(rows.iter().map(|row| row.$field.clone()))),*];
                 arrow_array::RecordBatch::try_new(Self::schema(), columns).expect("columns follow the schema")
             }
+        }
 
+        impl $crate::row::FromBatch for $row {
             fn from_batch(batch: &arrow_array::RecordBatch) -> Result<Vec<Self>, String> {
                 $(let mut $field = $crate::row::column::<$type>(batch, $column)?.into_iter();)*
                 let row = |_| Self { $($field: $field.next().expect("columns are as long as their batch")),* };

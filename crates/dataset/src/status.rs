@@ -54,6 +54,18 @@ named! {
         PrivateAddress = "private_address",
         /// Fewer bytes than the recipe asks for.
         ImageTooFewBytes = "image_too_few_bytes",
+        /// A row whose picture is not in its shard: it was never downloaded.
+        NoImage = "no_image",
+        /// A picture that no row of its shard belongs to.
+        NoRow = "no_row",
+        /// No URL.
+        NoUrl = "no_url",
+        /// Another row or picture of the shard has the same key, so that nobody can tell which belong together.
+        DuplicateKey = "duplicate_key",
+        /// The row and the JSON beside the picture speak of different pairs.
+        JoinMismatch = "join_mismatch",
+        /// A format that the package cannot hold.
+        ImageFormat = "image_format",
         /// Caption and picture are less alike than the threshold.
         SimilarityTooLow = "similarity_too_low",
     }

@@ -9,7 +9,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::publish::{Draft, FileEntry};
-use crate::row::Row;
+use crate::row::{FromBatch, Row};
 use crate::{Error, Result};
 
 /// Rows held in memory at a time, and rows of a row group: 8,192 captions and URLs are about 2 MiB.
@@ -77,7 +77,7 @@ pub struct TableReader<R> {
     row_count: u64,
 }
 
-impl<R: Row> TableReader<R> {
+impl<R: FromBatch> TableReader<R> {
     /// Opens `path`.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_batched(path, BATCH_ROWS)
@@ -98,7 +98,7 @@ impl<R: Row> TableReader<R> {
     }
 }
 
-impl<R: Row> Iterator for TableReader<R> {
+impl<R: FromBatch> Iterator for TableReader<R> {
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -116,12 +116,12 @@ impl<R: Row> Iterator for TableReader<R> {
 }
 
 /// Reads a table whole: only for tables of one shard.
-pub fn read_table<R: Row>(path: &Path) -> Result<Vec<R>> {
+pub fn read_table<R: FromBatch>(path: &Path) -> Result<Vec<R>> {
     TableReader::open(path)?.collect()
 }
 
 /// Reads some rows of a table, given by their ascending positions, and nothing else of their columns' pages.
-pub fn read_rows_at<R: Row>(path: &Path, positions: &[usize]) -> Result<Vec<R>> {
+pub fn read_rows_at<R: FromBatch>(path: &Path, positions: &[usize]) -> Result<Vec<R>> {
     let wrong = |error: parquet::errors::ParquetError| Error::format(path, error);
     let file = fs::File::open(path)?.into_file();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;

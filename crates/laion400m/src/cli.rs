@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Embed(Embed),
     /// Embeddings to verdicts: similarity and NSFW tag
     Filter(Filter),
-    /// The kept rows of a run to WebDataset, embeddings, metadata and TFDS packages
+    /// The kept rows of a run to WebDataset, embeddings, metadata and TFDS packages; LAION-400M's own files to TFDS
     Pack(Pack),
     /// The packages of a run to a search index
     Index(Index),
@@ -209,14 +209,26 @@ pub(crate) struct Filter {
     pub(crate) similarity_min: Option<f64>,
 }
 
-/// Example: laion400m pack run -o packages
+/// Example: laion400m pack run; laion400m pack laion400m-images -o ~/tensorflow_datasets
 #[derive(Debug, Args)]
 pub(crate) struct Pack {
-    /// Folder that holds images, embeddings and curated
-    pub(crate) run: PathBuf,
+    /// A run; or a folder of NNNNN.tar with NNNNN.parquet, or of img_emb_N.npy, text_emb_N.npy and metadata_N.parquet,
+    /// which become laion400m/images or laion400m/embeddings of TensorFlow Datasets
+    pub(crate) input: PathBuf,
     /// Where the packages go [default: packages in the run]
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
+    /// Repeat a fault of another program, to show the difference
+    #[arg(long, value_enum)]
+    pub(crate) compat: Option<Compat>,
+}
+
+/// A fault that can be repeated.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Compat {
+    /// Give a picture the row whose position is its number, not the row with its key, as TensorFlow Datasets does: on
+    /// img2dataset's tables most pictures get the row of another one
+    TfdsPositional,
 }
 
 /// Example: laion400m index run

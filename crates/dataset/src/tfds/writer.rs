@@ -15,21 +15,78 @@ use crate::{Error, Result, proto};
 
 /// The part of the examples that is sorted in memory at a time.
 const BUCKET_BYTES: u64 = 64 << 20;
-/// Open files are limited; above 16 GiB of examples the buckets grow instead.
+/// Open files are limited: above 16 GiB of examples buckets are split again before they are sorted.
 const BUCKETS_MAX: u64 = 256;
+/// A bucket that is split becomes so many: 2^6.
+const SPLIT_BITS: u32 = 6;
 
 /// Writes one configuration in the order TFDS gives it, in two passes over the disk: examples go to buckets by the top
-/// bits of their hash; then each bucket is sorted by itself and appended to the shards.
+/// bits of their hash; then each bucket is sorted by itself and appended to the shards. A bucket that is too large for
+/// memory takes a pass more.
 #[derive(Debug)]
 pub struct TfdsWriter {
     config: Config,
     folder: PathBuf,
     spill: PathBuf,
-    buckets: Vec<std::io::BufWriter<fs::File>>,
-    bits: u32,
+    buckets: Buckets,
+    /// Largest bucket that is sorted in memory.
+    sorted_bytes_max: u64,
     examples: u64,
     num_bytes: u64,
     largest: u128,
+}
+
+/// Examples on disk, apart by some bits of their hash.
+#[derive(Debug)]
+struct Buckets {
+    files: Vec<std::io::BufWriter<fs::File>>,
+    paths: Vec<PathBuf>,
+    /// Bits of the hash that all of them have in common.
+    skip: u32,
+    /// Bits after those that tell the bucket.
+    bits: u32,
+}
+
+impl Buckets {
+    /// New files that start with `prefix`.
+    fn create(prefix: &Path, skip: u32, bits: u32) -> Result<Self> {
+        let path = |bucket| PathBuf::from(format!("{}-{bucket}", prefix.display()));
+        let paths: Vec<_> = (0..1usize << bits).map(path).collect();
+        let create = |path| fs::File::create(path).map(std::io::BufWriter::new);
+        Ok(Self { files: paths.iter().map(create).collect::<Result<_, _>>()?, paths, skip, bits })
+    }
+
+    fn push(&mut self, hash: u128, data: &[u8]) -> Result<()> {
+        // In two steps: a shift by the whole width, where no bits tell the bucket, is not allowed.
+        let bucket = (hash << self.skip) >> 64 >> (64 - self.bits);
+        let out = &mut self.files[bucket as usize];
+        out.write_all(&hash.to_be_bytes())?;
+        out.write_all(&(data.len() as u64).to_le_bytes())?;
+        Ok(out.write_all(data)?)
+    }
+
+    /// The files, and how many bits of the hash all examples of one have in common.
+    fn finish(self) -> Result<Vec<(PathBuf, u32)>> {
+        for file in self.files {
+            file.into_inner().map_err(|error| error.into_error())?;
+        }
+        Ok(self.paths.into_iter().map(|path| (path, self.skip + self.bits)).collect())
+    }
+}
+
+/// Calls `each` with hash and data of every example in a bucket, and removes it.
+fn drain(path: &Path, mut each: impl FnMut(u128, Vec<u8>) -> Result<()>) -> Result<()> {
+    let mut file = std::io::BufReader::with_capacity(1 << 17, fs::File::open(path)?);
+    let mut head = [0; 24];
+    while file.by_ref().take(1).read(&mut head)? == 1 {
+        file.read_exact(&mut head[1..])?;
+        let (hash, length) = head.split_at(16);
+        let length = u64::from_le_bytes(length.try_into().expect("8 bytes"));
+        let mut data = Vec::with_capacity(length as usize); // written by this process
+        file.by_ref().take(length).read_to_end(&mut data)?;
+        each(u128::from_be_bytes(hash.try_into().expect("16 bytes")), data)?;
+    }
+    Ok(fs::remove_file(path)?)
 }
 
 impl TfdsWriter {
@@ -42,21 +99,16 @@ impl TfdsWriter {
         }
         fs::create_dir_all(&spill)?;
         let count = (expected_bytes / BUCKET_BYTES + 1).clamp(1, BUCKETS_MAX).next_power_of_two();
-        let open = |bucket| fs::File::create(bucket_path(&spill, bucket)).map(std::io::BufWriter::new);
-        let buckets = (0..count as usize).map(open).collect::<Result<_, _>>()?;
-        let bits = count.trailing_zeros();
-        Ok(Self { config, folder, spill, buckets, bits, examples: 0, num_bytes: 0, largest: 0 })
+        let buckets = Buckets::create(&spill.join("bucket"), 0, count.trailing_zeros())?;
+        let sorted_bytes_max = 4 * BUCKET_BYTES;
+        Ok(Self { config, folder, spill, buckets, sorted_bytes_max, examples: 0, num_bytes: 0, largest: 0 })
     }
 
     /// Adds an example. The key decides where it stands and must be unique.
     pub fn push(&mut self, key: &str, example: &Example) -> Result<()> {
         let data = proto::encode(&example.to_features());
         let hash = hash_key(key);
-        let bucket = (hash >> 64) as u64 >> 1 >> (63 - self.bits);
-        let out = &mut self.buckets[bucket as usize];
-        out.write_all(&hash.to_be_bytes())?;
-        out.write_all(&(data.len() as u64).to_le_bytes())?;
-        out.write_all(&data)?;
+        self.buckets.push(hash, &data)?;
         self.examples += 1;
         self.num_bytes += data.len() as u64;
         self.largest = self.largest.max(hash);
@@ -64,27 +116,38 @@ impl TfdsWriter {
     }
 
     /// Sorts, writes the shards, and publishes `dataset_info.json` last.
-    pub fn finish(mut self) -> Result<Vec<FileEntry>> {
-        let count = self.buckets.len();
-        for bucket in self.buckets.drain(..) {
-            bucket.into_inner().map_err(|error| error.into_error())?;
-        }
+    pub fn finish(self) -> Result<Vec<FileEntry>> {
+        let Self { config, folder, spill, buckets, .. } = self;
+        let mut waiting = buckets.finish()?;
+        waiting.reverse();
         let shards = shard_count(self.num_bytes, self.examples);
         // Shards that stay empty have no file, and the names count the others: lengths are needed before names.
         let mut lengths: Vec<u64> = Vec::new();
         let mut files = Vec::new();
         let mut open: Option<(u64, Draft)> = None;
         let mut last: Option<u128> = None;
-        for bucket in 0..count {
-            for (hash, data) in self.sorted(bucket)? {
+        while let Some((path, skip)) = waiting.pop() {
+            if fs::metadata(&path)?.len() > self.sorted_bytes_max && skip + SPLIT_BITS < u128::BITS {
+                let mut parts = Buckets::create(&path, skip, SPLIT_BITS)?;
+                drain(&path, |hash, data| parts.push(hash, &data))?;
+                waiting.extend(parts.finish()?.into_iter().rev());
+                continue;
+            }
+            let mut examples = Vec::new();
+            drain(&path, |hash, data| {
+                examples.push((hash, data));
+                Ok(())
+            })?;
+            examples.sort_unstable_by_key(|&(hash, _)| hash);
+            for (hash, data) in examples {
                 if last == Some(hash) {
-                    let folder = self.folder.display();
+                    let folder = folder.display();
                     return Err(Error::Invalid(format!("pack {folder}: two examples have the same key")));
                 }
                 last = Some(hash);
                 let shard = shard_of(hash, self.largest, shards);
                 if open.as_ref().is_none_or(|&(number, _)| number != shard) {
-                    let draft = Draft::create(&self.spill.join(format!("shard-{}", lengths.len())))?;
+                    let draft = Draft::create(&spill.join(format!("shard-{}", lengths.len())))?;
                     if let Some((_, done)) = open.replace((shard, draft)) {
                         files.push(done.publish()?);
                     }
@@ -98,50 +161,23 @@ impl TfdsWriter {
         if let Some((_, done)) = open {
             files.push(done.publish()?);
         }
-        self.publish_all(&lengths, files)
-    }
-
-    /// One bucket in order of hash.
-    fn sorted(&self, bucket: usize) -> Result<Vec<(u128, Vec<u8>)>> {
-        let path = bucket_path(&self.spill, bucket);
-        let mut file = std::io::BufReader::with_capacity(1 << 17, fs::File::open(&path)?);
-        let mut examples = Vec::new();
-        let mut head = [0; 24];
-        while file.by_ref().take(1).read(&mut head)? == 1 {
-            file.read_exact(&mut head[1..])?;
-            let (hash, length) = head.split_at(16);
-            let length = u64::from_le_bytes(length.try_into().expect("8 bytes"));
-            let mut data = Vec::with_capacity(length as usize); // written by this process
-            file.by_ref().take(length).read_to_end(&mut data)?;
-            examples.push((u128::from_be_bytes(hash.try_into().expect("16 bytes")), data));
-        }
-        examples.sort_unstable_by_key(|&(hash, _)| hash);
-        fs::remove_file(&path)?;
-        Ok(examples)
-    }
-
-    fn publish_all(self, lengths: &[u64], mut files: Vec<FileEntry>) -> Result<Vec<FileEntry>> {
-        let (data, config) = (&self.folder, self.config);
+        let data = &folder;
         for (shard, file) in files.iter_mut().enumerate() {
             let name = shard_name(shard, lengths.len());
-            fs::rename(self.spill.join(&file.name), data.join(&name))?;
+            fs::rename(spill.join(&file.name), data.join(&name))?;
             file.name = name;
         }
-        fs::remove_dir_all(&self.spill)?;
+        fs::remove_dir_all(&spill)?;
         remove_temporary(data)?;
         let labels: String = Nsfw::ALL.iter().map(|tag| format!("{}\n", tag.name())).collect();
         files.push(publish(&data.join("features.json"), ascii_json(&features_json(config), 4).as_bytes())?);
         files.push(publish(&data.join("nsfw.labels.txt"), labels.as_bytes())?);
         let root = data.parent().and_then(Path::parent).expect("a configuration lies two folders below its dataset");
         publish(&root.join(".config/metadata.json"), br#"{"default_config_name": "images"}"#)?;
-        let info = ascii_json(&dataset_info(config, self.num_bytes, lengths), 2);
+        let info = ascii_json(&dataset_info(config, self.num_bytes, &lengths), 2);
         files.push(publish(&data.join("dataset_info.json"), info.as_bytes())?);
         Ok(files)
     }
-}
-
-fn bucket_path(spill: &Path, bucket: usize) -> PathBuf {
-    spill.join(format!("bucket-{bucket}"))
 }
 
 /// Reads the examples of a configuration, shard after shard.
@@ -195,5 +231,40 @@ impl Iterator for TfdsReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of the one shard of 500 examples, sorted in buckets of so many bytes.
+    fn shard(sorted_bytes_max: u64) -> Vec<u8> {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let mut writer = TfdsWriter::create(data.path(), Config::Images, 0).expect("a folder");
+        writer.sorted_bytes_max = sorted_bytes_max;
+        for row in 0..500 {
+            let example = Example {
+                caption: format!("picture {row}"),
+                image: Some(vec![7; 100]),
+                embeddings: None,
+                license: "?".into(),
+                nsfw: Nsfw::Unlikely,
+                original_height: 2,
+                original_width: 3,
+                similarity: 0.31,
+                url: "http://a.com/i.jpg".into(),
+            };
+            writer.push(&format!("0_{row}"), &example).expect("room");
+        }
+        writer.finish().expect("room");
+        fs::read(folder(data.path(), Config::Images).join(shard_name(0, 1))).expect("written")
+    }
+
+    #[test]
+    fn buckets_that_are_too_large_are_split_and_give_the_same_bytes() {
+        let whole = shard(u64::MAX);
+        assert!(whole.len() > 50_000);
+        assert!(shard(1000) == whole, "buckets of about three examples");
     }
 }

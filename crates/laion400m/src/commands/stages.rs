@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use dataset::released::Join;
 use dataset::{Packages, Run, Summary};
 use pipeline::build::expand;
 use pipeline::{collect, download, embed, filter, pack};
@@ -68,9 +69,19 @@ pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> 
 }
 
 pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
-    let run = Run::new(options.run);
-    let packages = options.output.map_or_else(|| run.packages(), Packages::new);
-    told(&pack::run(&run, &packages, printer)?, printer)
+    let run = Run::new(&options.input);
+    if run.curated().is_dir() {
+        let packages = options.output.map_or_else(|| run.packages(), Packages::new);
+        return told(&pack::run(&run, &packages, printer)?, printer);
+    }
+    let join = match options.compat {
+        None => Join::Key,
+        Some(cli::Compat::TfdsPositional) => Join::Position,
+    };
+    let output = options
+        .output
+        .with_context(|| format!("{} is no run: say with -o where the package goes", options.input.display()))?;
+    told(&pack::pack_released(&options.input, &output, join, printer)?, printer)
 }
 
 pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {

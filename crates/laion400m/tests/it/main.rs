@@ -3,6 +3,7 @@
 mod bad_input;
 mod demo;
 mod output;
+mod pack;
 mod resume;
 mod stages;
 mod support;

@@ -1,15 +1,43 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dataset::schema::KeptRow;
+use dataset::table::write_table;
+use dataset::webdataset::TarWriter;
+use dataset::{SampleKey, ShardId};
+
 use crate::support::{Web, call, files, program};
+
+/// Runs the program and gives its status; or kills it at a moment it lives to see.
+fn run_or_kill(arguments: &[&str], moment: Option<Duration>) -> Option<i32> {
+    let mut command = program();
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("the program starts");
+    if let Some(moment) = moment {
+        let deadline = Instant::now() + moment;
+        while Instant::now() < deadline && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if child.try_wait().expect("a child").is_none() {
+            child.kill().expect("it runs");
+            child.wait().expect("it is dead");
+            return None;
+        }
+    }
+    child.wait().expect("a child").code()
+}
+
+fn random() -> (u64, miniweb::Random) {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let seed = std::env::var("LAION400M_TEST_SEED").map_or(nanos, |seed| seed.parse().expect("a number"));
+    println!("LAION400M_TEST_SEED={seed}");
+    (seed, miniweb::Random::new(seed))
+}
 
 /// `kill -9` at ten random moments, and a rerun each time: the packages are those of a run nobody disturbed.
 #[test]
 fn a_killed_build_goes_on_and_gives_the_same_bytes() {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    let seed = std::env::var("LAION400M_TEST_SEED").map_or(nanos, |seed| seed.parse().expect("a number"));
-    println!("LAION400M_TEST_SEED={seed}");
-    let mut random = miniweb::Random::new(seed);
+    let (seed, mut random) = random();
     let web = Web::new(420);
     let (recipe, calm) = (web.name("recipe.toml"), web.name("calm"));
     let started = Instant::now();
@@ -24,24 +52,13 @@ fn a_killed_build_goes_on_and_gives_the_same_bytes() {
         let name = format!("disturbed-{runs}");
         runs += 1;
         loop {
-            let mut command = program();
-            command.args(["build", &recipe, "-o", &web.name(&name), "--quiet"]);
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
-            if kills < 10 {
-                // Some land in the first archive, some in the last package, most between.
-                let moment = whole.mul_f32(0.7 * random.unit());
-                let deadline = Instant::now() + moment;
-                while Instant::now() < deadline && child.try_wait().expect("a child").is_none() {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                if child.try_wait().expect("a child").is_none() {
-                    child.kill().expect("it runs");
-                    child.wait().expect("it is dead");
-                    kills += 1;
-                    continue;
-                }
-            }
-            assert_eq!(child.wait().expect("a child").code(), Some(1), "seed {seed}");
+            // Some land in the first archive, some in the last package, most between.
+            let moment = (kills < 10).then(|| whole.mul_f32(0.7 * random.unit()));
+            let Some(status) = run_or_kill(&["build", &recipe, "-o", &web.name(&name), "--quiet"], moment) else {
+                kills += 1;
+                continue;
+            };
+            assert_eq!(status, 1, "seed {seed}");
             break;
         }
         let packages = files(&web.path(&name).join("packages"));
@@ -72,4 +89,57 @@ fn a_second_build_in_the_same_folder_is_refused_while_one_is_under_way() {
     call(&["build", &recipe, "-o", &run]).could_not_run(&["run", "another process"]);
     first.kill().expect("it runs");
     first.wait().expect("it is dead");
+}
+
+fn row_of(key: String) -> KeptRow {
+    KeptRow {
+        image_path: key.clone(),
+        caption: format!("picture {key}"),
+        url: format!("http://a.com/{key}.jpg"),
+        key,
+        page_url: String::new(),
+        license: "?".into(),
+        nsfw: "UNLIKELY".into(),
+        similarity: 0.31,
+        width: 1,
+        height: 1,
+        original_width: 1,
+        original_height: 1,
+        image_offset: 0,
+        image_bytes: 0,
+    }
+}
+
+/// Files of LAION-400M that are packed, and a `kill -9` at five random moments.
+#[test]
+fn a_killed_pack_gives_the_same_bytes() {
+    let (seed, mut random) = random();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    for shard in 0..3 {
+        let path = folder.path().join(format!("laion/{shard:05}"));
+        let mut tar = TarWriter::create(&path.with_extension("tar")).expect("a new file");
+        let mut rows = Vec::new();
+        for row in 0..3000 {
+            let key = SampleKey { shard: ShardId(shard), row }.to_string();
+            let picture = [b"\xFF\xD8\xFF".as_slice(), key.as_bytes(), &[7; 3000], b"\xFF\xD9"].concat();
+            tar.push(&format!("{key}.jpg"), &picture).expect("room");
+            rows.push(row_of(key));
+        }
+        tar.publish().expect("room");
+        write_table(&path.with_extension("parquet"), rows).expect("room");
+    }
+    let pack = |output: &str, moment| run_or_kill(&["pack", &name("laion"), "-o", &name(output), "--quiet"], moment);
+    let started = Instant::now();
+    assert_eq!(pack("calm", None), Some(0));
+    let whole = started.elapsed();
+    let expected = files(&folder.path().join("calm"));
+    let mut kills = 0;
+    while kills < 5 {
+        kills += u32::from(pack("disturbed", Some(whole.mul_f32(random.unit()))).is_none());
+        if pack("disturbed", None) != Some(0) || files(&folder.path().join("disturbed")) != expected {
+            panic!("seed {seed}: another package after {kills} kills");
+        }
+        fs_err::remove_dir_all(folder.path().join("disturbed")).expect("there");
+    }
 }

@@ -40,6 +40,11 @@ fn the_stages_one_by_one_make_what_build_makes() {
     assert_eq!(built.json(), serde_json::json!({"stages": entries}));
     assert!(files(&web.path("by-hand/packages")) == files(&web.path("built/packages")), "the packages differ");
     assert_eq!(call(&["verify", &run]).status, Some(0));
+    // A package is an input like any other: the pictures of the run, packed again, are the same package.
+    let again = call(&["pack", &path("packages/webdataset"), "-o", &path("again"), "--json"]);
+    assert_eq!((again.status, &again.json()["kept"]), (Some(0), &entries[4]["kept"]), "{again:?}");
+    let (again, before) = ("by-hand/again/laion400m/images", "by-hand/packages/tfds/laion400m/images");
+    assert!(files(&web.path(again)) == files(&web.path(before)), "another package");
     the_service_answers(&run);
     stats_and_verify_take_a_tfds_folder(&web);
 }

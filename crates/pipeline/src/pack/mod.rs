@@ -1,5 +1,7 @@
-//! Curated rows to packages: WebDataset, embeddings and metadata shard by shard, then both TFDS configurations.
+//! Curated rows to packages: WebDataset, embeddings and metadata shard by shard, then both TFDS configurations. And
+//! what other tools left of LAION-400M to a TFDS configuration.
 
+mod released;
 mod shard;
 mod tfds;
 
@@ -7,6 +9,7 @@ use dataset::schema::CuratedRow;
 use dataset::table::TableReader;
 use dataset::{Packages, Progress, Result, Run, Stage, Summary, list_shards};
 
+pub use released::pack_released;
 pub use shard::pack_shard;
 pub use tfds::pack_tfds;
 

@@ -12,7 +12,7 @@ use dataset::{
 use half::f16;
 
 /// Dimensions of the embeddings the catalogue describes: ViT-B/32.
-const DIMENSIONS: usize = 512;
+pub(super) const DIMENSIONS: usize = 512;
 
 /// Packs the shards of `packages` as `laion400m/images` and `laion400m/embeddings`. Both need all shards at once,
 /// since TFDS orders examples by a hash of their keys.

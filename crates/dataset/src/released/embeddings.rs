@@ -1,0 +1,90 @@
+//! Embeddings and their rows: row i of the table belongs to row i of both matrices.
+
+use std::path::{Path, PathBuf};
+
+use half::f16;
+
+use super::{Outcome, ReleasedRow, numbers, present};
+use crate::npy::MatrixReader;
+use crate::table::TableReader;
+use crate::{EmbeddingFiles, Error, Result, ShardId, Status};
+
+/// The files of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbeddingShard {
+    /// The number in the names.
+    pub number: u32,
+    /// Image embeddings, float16.
+    pub image: PathBuf,
+    /// Text embeddings, float16.
+    pub text: PathBuf,
+    /// Metadata.
+    pub table: PathBuf,
+}
+
+impl EmbeddingShard {
+    pub(super) fn list(folder: &Path) -> Result<Vec<Self>> {
+        let flat = numbers(folder, "img_emb_", ".npy")?.into_iter().map(|number| {
+            let file = |name: &str, ending| present(folder.join(format!("{name}_{number}.{ending}")));
+            Ok(Self {
+                number,
+                image: file("img_emb", "npy")?,
+                text: file("text_emb", "npy")?,
+                table: file("metadata", "parquet")?,
+            })
+        });
+        let folders = match folder.join("img_emb") {
+            images if images.is_dir() => numbers(&images, "img_emb_", ".npy")?,
+            _ => Vec::new(),
+        };
+        let nested = folders.into_iter().map(|number| {
+            let files = EmbeddingFiles::of(folder, ShardId(number));
+            Ok(Self {
+                number,
+                image: present(files.image)?,
+                text: present(files.text)?,
+                table: present(files.metadata)?,
+            })
+        });
+        flat.chain(nested).collect()
+    }
+
+    /// The three files.
+    pub fn files(&self) -> Vec<&Path> {
+        vec![&self.image, &self.text, &self.table]
+    }
+
+    /// Rows of the table.
+    pub fn row_count(&self) -> Result<u64> {
+        Ok(TableReader::<ReleasedRow>::open(&self.table)?.row_count())
+    }
+
+    /// Calls `each` for every row in order. Tables and matrices of different lengths, or of other widths than
+    /// `dimensions`, are an error: nobody can tell which row belongs to which.
+    pub fn read(&self, dimensions: usize, mut each: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
+        let (mut images, mut texts) = (MatrixReader::open(&self.image)?, MatrixReader::open(&self.text)?);
+        let rows = TableReader::<ReleasedRow>::open(&self.table)?;
+        for (path, matrix) in [(&self.image, &images), (&self.text, &texts)] {
+            if matrix.rows() as u64 != rows.row_count() {
+                let cause = format!("{} rows, but {} has {}", matrix.rows(), self.table.display(), rows.row_count());
+                return Err(Error::format(path, cause));
+            }
+            if matrix.columns() != dimensions {
+                return Err(Error::format(path, format!("{} dimensions, not {dimensions}", matrix.columns())));
+            }
+        }
+        for (position, row) in rows.enumerate() {
+            let (row, mut image, mut text) = (row?, Vec::<f16>::new(), Vec::<f16>::new());
+            images.read_row(&mut image)?;
+            texts.read_row(&mut text)?;
+            each(match row.into_example() {
+                Ok(mut example) => {
+                    example.embeddings = Some((image, text));
+                    Ok((format!("{}_{position}", self.number), example))
+                }
+                Err(reason) => Err(Status::Dropped(reason)),
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! LAION-400M's own layouts, against what TensorFlow Datasets made of the same files (`golden/tfds/README.md`), and with
+//! everything that can be wrong with them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dataset::released::{ImageShard, Join, Outcome, Released};
+use dataset::tfds::{Config, Example, TfdsReader, TfdsWriter, folder};
+use dataset::webdataset::TarWriter;
+use dataset::{Result, Status};
+use fs_err as fs;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tfds").join(name)
+}
+
+fn text(path: PathBuf) -> String {
+    fs::read_to_string(path).expect("there")
+}
+
+fn read(folder: &Path) -> Vec<Example> {
+    TfdsReader::open(folder).expect("described").collect::<Result<_>>().expect("whole")
+}
+
+/// Packs `input`, and compares all that TFDS wrote with all that we write: files of text byte by byte, records field by
+/// field in order.
+fn packs_as_tfds_does(input: &str, theirs: &str, config: Config) {
+    let data = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = TfdsWriter::create(data.path(), config, 0).expect("a folder");
+    let mut each = |outcome: Outcome| {
+        let (key, example) = outcome.expect("every row is good");
+        writer.push(&key, &example)
+    };
+    match Released::find(&golden(input)).expect("a layout") {
+        Released::Images(shards) => shards.iter().try_for_each(|shard| shard.read(Join::Key, &mut each)),
+        Released::Embeddings(shards) => shards.iter().try_for_each(|shard| shard.read(512, &mut each)),
+    }
+    .expect("readable");
+    writer.finish().expect("room");
+    let ours = folder(data.path(), config);
+    for file in ["dataset_info.json", "features.json", "nsfw.labels.txt"] {
+        assert_eq!(text(ours.join(file)), text(golden(theirs).join(file)), "{file}");
+    }
+    assert_eq!(read(&ours), read(&golden(theirs)));
+}
+
+#[test]
+fn three_pictures_become_what_tfds_made_of_them() {
+    packs_as_tfds_does("inputs/images-3", "images-3", Config::Images);
+}
+
+#[test]
+fn a_hundred_pictures_become_what_tfds_made_of_them() {
+    packs_as_tfds_does("inputs/images-100", "images-100", Config::Images);
+}
+
+#[test]
+fn a_hundred_embeddings_become_what_tfds_made_of_them() {
+    packs_as_tfds_does("inputs/embeddings-100", "embeddings-100", Config::Embeddings);
+}
+
+/// What became of the rows of a shard: captions by key, and the names of the other ends.
+fn outcomes(shard: &ImageShard, join: Join) -> (BTreeMap<String, String>, Vec<&'static str>) {
+    let (mut packed, mut ends) = (BTreeMap::new(), Vec::new());
+    shard
+        .read(join, |outcome| {
+            match outcome {
+                Ok((key, example)) => assert_eq!(packed.insert(key, example.caption), None, "a key twice"),
+                Err(status) => ends.push(Status::name(status)),
+            }
+            Ok(())
+        })
+        .expect("readable");
+    ends.sort_unstable();
+    (packed, ends)
+}
+
+/// A shard of the given number: members of its tar, rows of its table as `key, caption, url, similarity`.
+fn shard(
+    folder: &Path,
+    number: u32,
+    members: &[(&str, &[u8])],
+    rows: &[(&str, Option<&str>, Option<&str>)],
+) -> ImageShard {
+    let mut tar = TarWriter::create(&folder.join(format!("{number:05}.tar"))).expect("a new file");
+    for (name, content) in members {
+        tar.push(name, content).expect("room");
+    }
+    tar.publish().expect("room");
+    write_rows(&folder.join(format!("{number:05}.parquet")), rows);
+    let Ok(Released::Images(mut shards)) = Released::find(folder) else { panic!("a layout of images") };
+    shards.remove(0)
+}
+
+fn write_rows(path: &Path, rows: &[(&str, Option<&str>, Option<&str>)]) {
+    use arrow_array::{ArrayRef, Float64Array, NullArray, RecordBatch, StringArray};
+    use std::sync::Arc;
+    let column = |values: Vec<Option<&str>>| Arc::new(StringArray::from(values)) as ArrayRef;
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("key", column(rows.iter().map(|row| Some(row.0)).collect()), true),
+        ("TEXT", column(rows.iter().map(|row| row.1).collect()), true),
+        ("URL", column(rows.iter().map(|row| row.2).collect()), true),
+        ("original_width", Arc::new(Float64Array::from(vec![Some(f64::NAN); rows.len()])) as ArrayRef, true),
+        ("LICENSE", Arc::new(NullArray::new(rows.len())) as ArrayRef, true),
+    ])
+    .expect("columns of one length");
+    let file = fs::File::create(path).expect("a new file");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a schema");
+    writer.write(&batch).expect("room");
+    writer.close().expect("room");
+}
+
+const JPEG: &[u8] = b"\xFF\xD8\xFF\xE0 picture \xFF\xD9";
+
+fn good<'a>(key: &'a str, caption: &'a str) -> (&'a str, Option<&'a str>, Option<&'a str>) {
+    (key, Some(caption), Some("http://a.com/i.jpg"))
+}
+
+#[test]
+fn pictures_find_their_rows_by_key_in_any_order_and_with_keys_of_both_generations() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let members: &[(&str, &[u8])] = &[("000010000.jpg", JPEG), ("000010002.jpg", JPEG)];
+    let rows = [good("000010002", "two"), good("000010001", "one"), good("000010000", "zero")];
+    let new = shard(folder.path(), 1, members, &rows);
+    let (packed, ends) = outcomes(&new, Join::Key);
+    assert_eq!(packed, BTreeMap::from([("1_0".into(), "zero".into()), ("1_2".into(), "two".into())]));
+    assert_eq!(ends, ["no_image"]);
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let members: &[(&str, &[u8])] = &[("000000000.jpg", JPEG), ("000000002.jpg", JPEG)];
+    let rows = [good("000000002", "two"), good("000000000", "zero")];
+    let old = shard(folder.path(), 1, members, &rows);
+    let (packed, ends) = outcomes(&old, Join::Key);
+    assert_eq!(packed, BTreeMap::from([("1_0".into(), "zero".into()), ("1_2".into(), "two".into())]));
+    assert!(ends.is_empty());
+    // TFDS's own join: picture 0 gets row 0, which is that of picture 2, and there is no row 2.
+    let (packed, ends) = outcomes(&old, Join::Position);
+    assert_eq!(packed, BTreeMap::from([("1_0".into(), "two".into())]));
+    assert_eq!(ends, ["no_image", "no_row"]);
+}
+
+#[test]
+fn whatever_cannot_be_packed_has_a_reason() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let members: &[(&str, &[u8])] = &[
+        ("000000000.jpg", JPEG),
+        ("000000000.npy", b"more"),
+        ("000000000.JSON", br#"{"url": "http://a.com/i.jpg", "caption": "zero"}"#),
+        ("sub/000000001.jpg", JPEG),
+        ("000000002.jpg", JPEG),
+        ("000000003.jpg", JPEG),
+        ("000000004.webp", b"RIFF1234WEBP"),
+        ("000000005.jpg", b""),
+        ("000000006.jpg", b"<html>"),
+        ("000000007.jpg", &JPEG[..10]),
+        ("000000008.jpg", JPEG),
+        ("000000008.json", br#"{"url": "http://b.com/", "caption": "eight"}"#),
+        ("000000009.jpg", JPEG),
+        ("000000010.jpg", JPEG),
+        ("abc.jpg", JPEG),
+        ("000000000.jpg", JPEG),
+        ("000000011.txt", b"no picture"),
+        ("000000012.seg.png", b"no picture of ours"),
+    ];
+    let mut rows: Vec<_> = ["0", "1", "4", "5", "6", "7", "8"].map(|key| good(key, "fine")).into();
+    rows[0].1 = Some("zero");
+    rows[6].1 = Some("eight");
+    rows.extend([("2", None, Some("http://a.com/")), ("3", Some("three"), None)]);
+    rows.extend([good("9", "a"), good("9", "b"), good("11", "eleven")]);
+    let (packed, ends) = outcomes(&shard(folder.path(), 0, members, &rows), Join::Key);
+    assert_eq!(packed, BTreeMap::from([("0_0".into(), "zero".into()), ("0_1".into(), "fine".into())]));
+    let expected = [
+        "duplicate_key", // two rows of key 9 …
+        "duplicate_key",
+        "duplicate_key", // … and a second picture 0
+        "image_damaged",
+        "image_format",
+        "join_mismatch",
+        "no_caption",
+        "no_image", // row 11
+        "no_row",   // picture 10
+        "no_row",   // picture abc
+        "no_url",
+        "not_an_image",
+        "not_an_image",
+    ];
+    assert_eq!(ends, expected);
+}
+
+#[test]
+fn what_is_not_known_of_a_row_is_said_as_the_catalogue_says_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let shard = shard(folder.path(), 0, &[("000000000.jpg", JPEG)], &[good("000000000", "")]);
+    let mut examples = Vec::new();
+    shard
+        .read(Join::Key, |outcome| {
+            examples.push(outcome.expect("good").1);
+            Ok(())
+        })
+        .expect("readable");
+    let example = &examples[0];
+    assert_eq!((example.caption.as_str(), example.license.as_str()), ("", ""));
+    assert_eq!((example.original_width, example.original_height, example.similarity), (-1, -1, -1.0));
+    assert_eq!(example.nsfw, dataset::Nsfw::Untagged);
+}
+
+#[test]
+fn a_shard_without_one_of_its_files_is_named() {
+    for (input, lost) in [
+        ("inputs/images-100", "00001.parquet"),
+        ("inputs/images-100", "00001.tar"),
+        ("inputs/embeddings-100", "text_emb_1.npy"),
+        ("inputs/embeddings-100", "metadata_0.parquet"),
+    ] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for entry in fs::read_dir(golden(input)).expect("there") {
+            let path = entry.expect("readable").path();
+            if !path.ends_with(lost) {
+                fs::copy(&path, folder.path().join(path.file_name().expect("a name"))).expect("room");
+            }
+        }
+        let error = Released::find(folder.path()).expect_err("incomplete").to_string();
+        assert!(error.contains(lost), "{error}");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    assert!(Released::find(folder.path()).expect_err("empty").to_string().contains("img_emb_N.npy"));
+}
+
+#[test]
+fn damaged_inputs_end_in_an_error_that_names_the_file_or_in_fewer_rows_and_never_in_other_ones() {
+    let mut state: u64 = 20_261_124; // always the same, so a round's number is its seed
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let whole: BTreeMap<_, _> = read(&golden("images-3")).into_iter().map(|e| (e.image.clone(), e)).collect();
+    for round in 0..200 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, damaged) in [("00000.tar", round % 2 == 0), ("00000.parquet", round % 2 == 1)] {
+            let mut bytes = fs::read(golden("inputs/images-3").join(name)).expect("there");
+            if damaged {
+                match round / 2 % 3 {
+                    0 => bytes.truncate(random(bytes.len())),
+                    1 => {
+                        let place = random(bytes.len());
+                        bytes[place] ^= 1 << random(8);
+                    }
+                    _ => {
+                        let (from, to) = (random(bytes.len()), random(bytes.len()));
+                        bytes.swap(from, to);
+                    }
+                }
+            }
+            fs::write(folder.path().join(name), bytes).expect("room");
+        }
+        let Ok(Released::Images(shards)) = Released::find(folder.path()) else { panic!("a layout of images") };
+        let mut rows = 0;
+        let result = shards[0].read(Join::Key, |outcome| {
+            rows += 1;
+            if let Ok((_, example)) = outcome
+                && let Some(original) = whole.get(&example.image)
+                && round % 2 == 0
+            {
+                assert_eq!((&example.caption, &example.url), (&original.caption, &original.url), "round {round}");
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => assert!(rows >= 3, "round {round}: {rows} of 3 rows"),
+            Err(error) => assert!(error.to_string().contains("00000."), "round {round}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Files of LAION-400M as other tools left them.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{adds_up, call, files};
+
+fn golden(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset/tests/golden/tfds").join(name);
+    path.to_str().expect("a plain path").to_owned()
+}
+
+fn folder() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = folder.path().join("data").to_str().expect("a plain path").to_owned();
+    (folder, name)
+}
+
+#[test]
+fn both_layouts_become_packages_that_verify_and_are_left_alone_the_second_time() {
+    for (input, config) in [("inputs/images-100", "images"), ("inputs/embeddings-100", "embeddings")] {
+        let (_folder, data) = folder();
+        let arguments = ["pack", &golden(input), "-o", &data, "--json"];
+        let said = call(&arguments);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        let entry = said.json();
+        adds_up(&entry);
+        assert_eq!((&entry["stage"], &entry["kept"]), (&"pack".into(), &100.into()));
+        let package = format!("{data}/laion400m/{config}/1.0.0");
+        assert_eq!(call(&["verify", &package]).status, Some(0));
+        let before = files(Path::new(&data));
+        assert!(before.contains_key(&PathBuf::from("laion400m/.config/metadata.json")));
+        assert_eq!(call(&arguments).json(), entry);
+        assert!(files(Path::new(&data)) == before);
+    }
+}
+
+#[test]
+fn a_package_of_another_program_is_never_written_over() {
+    let (_folder, data) = folder();
+    let theirs = Path::new(&data).join("laion400m/images/1.0.0");
+    fs_err::create_dir_all(&theirs).expect("room");
+    fs_err::copy(golden("images-100/dataset_info.json"), theirs.join("dataset_info.json")).expect("room");
+    let before = files(Path::new(&data));
+    let said = call(&["pack", &golden("inputs/images-3"), "-o", &data]);
+    said.could_not_run(&["laion400m/images/1.0.0", "another output"]);
+    assert!(files(Path::new(&data)) == before);
+}
+
+#[test]
+fn the_join_of_tfds_can_be_shown() {
+    let (_folder, data) = folder();
+    let said = call(&["pack", &golden("inputs/images-100"), "-o", &data, "--compat", "tfds-positional", "--json"]);
+    assert_eq!((said.status, &said.json()["kept"]), (Some(0), &100.into()), "{said:?}");
+    // Another join is another package: it is not taken for the one that is there.
+    call(&["pack", &golden("inputs/images-100"), "-o", &data]).could_not_run(&["laion400m-images.json", "settings"]);
+}
+
+#[test]
+fn a_folder_that_holds_nothing_to_pack_is_named_with_what_it_might_hold() {
+    let (folder, data) = folder();
+    let empty = folder.path().to_str().expect("a plain path");
+    call(&["pack", empty, "-o", &data]).could_not_run(&[empty, "NNNNN.tar", "metadata_N.parquet"]);
+    call(&["pack", empty]).could_not_run(&[empty, "-o"]);
+    call(&["pack", "/no/such/folder", "-o", &data]).could_not_run(&["/no/such/folder"]);
+}
