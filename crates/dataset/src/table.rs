@@ -75,6 +75,7 @@ pub struct TableReader<R> {
     path: PathBuf,
     rows: std::vec::IntoIter<R>,
     row_count: u64,
+    rows_read: u64,
 }
 
 impl<R: FromBatch> TableReader<R> {
@@ -89,7 +90,7 @@ impl<R: FromBatch> TableReader<R> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
         let row_count = builder.metadata().file_metadata().num_rows().max(0) as u64;
         let batches = builder.with_batch_size(batch_rows).build().map_err(|error| Error::format(path, error))?;
-        Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count })
+        Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count, rows_read: 0 })
     }
 
     /// Rows in the whole file.
@@ -106,9 +107,18 @@ impl<R: FromBatch> Iterator for TableReader<R> {
             if let Some(row) = self.rows.next() {
                 return Some(Ok(row));
             }
-            let rows = self.batches.next()?.map_err(|error| error.to_string()).and_then(|batch| R::from_batch(&batch));
+            let Some(batch) = self.batches.next() else {
+                // Callers count on the length in the footer: a damaged file must not lose rows quietly.
+                let (read, expected) = (std::mem::replace(&mut self.rows_read, self.row_count), self.row_count);
+                return (read != expected)
+                    .then(|| Err(Error::format(&self.path, format!("{read} rows, but its footer says {expected}"))));
+            };
+            let rows = batch.map_err(|error| error.to_string()).and_then(|batch| R::from_batch(&batch));
             match rows {
-                Ok(rows) => self.rows = rows.into_iter(),
+                Ok(rows) => {
+                    self.rows_read += rows.len() as u64;
+                    self.rows = rows.into_iter();
+                }
                 Err(cause) => return Some(Err(Error::format(&self.path, cause))),
             }
         }

@@ -282,9 +282,7 @@ impl Scene {
             _ => text,
         }
     }
-}
 
-impl Scene {
     /// What the picture shows in as few words as somebody types into a search box: `two red circles`.
     pub fn gist(&self) -> String {
         let group = |group: &Group| {

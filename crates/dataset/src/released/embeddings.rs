@@ -7,7 +7,7 @@ use half::f16;
 use super::{Outcome, ReleasedRow, numbers, present};
 use crate::npy::MatrixReader;
 use crate::table::TableReader;
-use crate::{EmbeddingFiles, Error, Result, ShardId, Status};
+use crate::{Error, Result, Status};
 
 /// The files of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,30 +23,21 @@ pub struct EmbeddingShard {
 }
 
 impl EmbeddingShard {
+    /// Shards whose files lie in `folder`, or in its folders `img_emb`, `text_emb` and `metadata`. clip-retrieval pads
+    /// the numbers with zeros once there are more than ten.
     pub(super) fn list(folder: &Path) -> Result<Vec<Self>> {
-        let flat = numbers(folder, "img_emb_", ".npy")?.into_iter().map(|number| {
-            let file = |name: &str, ending| present(folder.join(format!("{name}_{number}.{ending}")));
+        let nested = folder.join("img_emb").is_dir();
+        let place = |kind: &str| if nested { folder.join(kind) } else { folder.to_owned() };
+        let shard = |(number, digits): (u32, String)| {
+            let file = |kind: &str, ending| present(place(kind).join(format!("{kind}_{digits}.{ending}")));
             Ok(Self {
                 number,
                 image: file("img_emb", "npy")?,
                 text: file("text_emb", "npy")?,
                 table: file("metadata", "parquet")?,
             })
-        });
-        let folders = match folder.join("img_emb") {
-            images if images.is_dir() => numbers(&images, "img_emb_", ".npy")?,
-            _ => Vec::new(),
         };
-        let nested = folders.into_iter().map(|number| {
-            let files = EmbeddingFiles::of(folder, ShardId(number));
-            Ok(Self {
-                number,
-                image: present(files.image)?,
-                text: present(files.text)?,
-                table: present(files.metadata)?,
-            })
-        });
-        flat.chain(nested).collect()
+        numbers(&place("img_emb"), "img_emb_", ".npy")?.into_iter().map(shard).collect()
     }
 
     /// The three files.
@@ -75,8 +66,9 @@ impl EmbeddingShard {
         }
         for (position, row) in rows.enumerate() {
             let (row, mut image, mut text) = (row?, Vec::<f16>::new(), Vec::<f16>::new());
-            images.read_row(&mut image)?;
-            texts.read_row(&mut text)?;
+            if !(images.read_row(&mut image)? && texts.read_row(&mut text)?) {
+                return Err(Error::format(&self.table, "more rows than its matrices"));
+            }
             each(match row.into_example() {
                 Ok(mut example) => {
                     example.embeddings = Some((image, text));

@@ -59,7 +59,7 @@ impl ImageShard {
             });
         }
         for id in crate::list_shards(folder, "parquet")? {
-            if !shards.is_empty() && !shards.iter().any(|shard| shard.number == id.0) {
+            if !shards.is_empty() && shards.binary_search_by_key(&id.0, |shard| shard.number).is_err() {
                 present(folder.join(format!("{id}.tar")))?;
             }
         }
@@ -132,10 +132,11 @@ impl ImageShard {
                 (Join::Position, _) => position.to_string(),
                 (Join::Key, Some(key)) => {
                     let shard = key.get(..SHARD_DIGITS).and_then(|digits| digits.parse().ok());
-                    shard_and_row &= key.len() > SHARD_DIGITS && shard == Some(self.number);
-                    if shard_and_row {
-                        rows.modulus = 10u64.saturating_pow((key.len() - SHARD_DIGITS) as u32);
-                    }
+                    let modulus = 10u64.saturating_pow(key.len().saturating_sub(SHARD_DIGITS) as u32);
+                    // All of them, and of one length: else two keys could be the same row.
+                    shard_and_row &=
+                        modulus > 1 && shard == Some(self.number) && (position == 0 || rows.modulus == modulus);
+                    rows.modulus = modulus;
                     normal(key)
                 }
                 (Join::Key, None) => {

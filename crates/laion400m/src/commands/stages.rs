@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dataset::released::Join;
 use dataset::{Packages, Run, Summary};
 use pipeline::build::expand;
@@ -71,6 +71,7 @@ pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> 
 pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.input);
     if run.curated().is_dir() {
+        ensure!(options.compat.is_none(), "--compat is for tars with tables, and {} is a run", options.input.display());
         let packages = options.output.map_or_else(|| run.packages(), Packages::new);
         return told(&pack::run(&run, &packages, printer)?, printer);
     }

@@ -44,6 +44,11 @@ fn a_package_of_another_program_is_never_written_over() {
     let said = call(&["pack", &golden("inputs/images-3"), "-o", &data]);
     said.could_not_run(&["laion400m/images/1.0.0", "another output"]);
     assert!(files(Path::new(&data)) == before);
+    // Killed after the package was whole and before it was marked as such: this one is ours, and is made again.
+    fs_err::write(Path::new(&data).join(".laion400m-images.begun"), "").expect("room");
+    let said = call(&["pack", &golden("inputs/images-3"), "-o", &data]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(!Path::new(&data).join(".laion400m-images.begun").exists());
 }
 
 #[test]

@@ -4,22 +4,16 @@ use std::path::Path;
 
 use dataset::released::{Join, Outcome, Released};
 use dataset::tfds::{Config, DATASET, TfdsWriter, VERSION, folder};
-use dataset::{Counts, Error, Marker, Progress, Result, Stage, Status, Summary, Task};
+use dataset::{Counts, Error, Marker, Progress, Result, Stage, Status, Summary, Task, publish};
 
 use super::tfds::DIMENSIONS;
 
 /// Packs what lies in `input` below the TFDS data folder `data`.
 pub fn pack_released(input: &Path, data: &Path, join: Join, progress: &dyn Progress) -> Result<Summary> {
     let released = Released::find(input)?;
-    let (config, files, rows) = match &released {
-        Released::Images(shards) => {
-            let rows: Vec<_> = shards.iter().map(|shard| shard.row_count()).collect::<Result<_>>()?;
-            (Config::Images, shards.iter().flat_map(|shard| shard.files()).collect::<Vec<_>>(), rows)
-        }
-        Released::Embeddings(shards) => {
-            let rows: Vec<_> = shards.iter().map(|shard| shard.row_count()).collect::<Result<_>>()?;
-            (Config::Embeddings, shards.iter().flat_map(|shard| shard.files()).collect(), rows)
-        }
+    let (config, files): (_, Vec<_>) = match &released {
+        Released::Images(shards) => (Config::Images, shards.iter().flat_map(|shard| shard.files()).collect()),
+        Released::Embeddings(shards) => (Config::Embeddings, shards.iter().flat_map(|shard| shard.files()).collect()),
     };
     let (mut inputs, mut input_bytes) = (Vec::new(), 0);
     for path in files {
@@ -33,15 +27,22 @@ pub fn pack_released(input: &Path, data: &Path, join: Join, progress: &dyn Progr
     };
     let described = serde_json::json!({"config": config.name(), "join": join_name});
     let marker = data.join(format!("{DATASET}-{}.json", config.name()));
-    let task = progress.begin(Stage::Pack, Some(rows.iter().sum()));
     if let Some(done) = Marker::done(&marker, &described, &inputs)? {
         return Ok(Summary { stage: Stage::Pack, counts: done.counts });
     }
+    // A package that is whole but not yet marked is told from another program's by a claim made before it.
     let package = folder(data, config);
-    if Marker::read(&marker)?.is_none() && package.join("dataset_info.json").exists() {
+    let claim = data.join(format!(".{DATASET}-{}.begun", config.name()));
+    if package.exists() && !marker.exists() && !claim.exists() {
         let package = package.display();
-        return Err(Error::Invalid(format!("{package}: holds a package of another program; choose another output")));
+        return Err(Error::Invalid(format!("{package}: not a package of this program; choose another output")));
     }
+    publish(&claim, b"")?;
+    let rows = match &released {
+        Released::Images(shards) => shards.iter().map(|shard| shard.row_count()).sum::<Result<_>>()?,
+        Released::Embeddings(shards) => shards.iter().map(|shard| shard.row_count()).sum::<Result<_>>()?,
+    };
+    let task = progress.begin(Stage::Pack, Some(rows));
     // A float16 becomes a float32 in TFDS.
     let expected_bytes = if config == Config::Embeddings { input_bytes * 2 } else { input_bytes };
     let mut ledger =
@@ -58,6 +59,7 @@ pub fn pack_released(input: &Path, data: &Path, join: Join, progress: &dyn Progr
     let below = format!("{DATASET}/{}/{VERSION}", config.name());
     let files = writer.finish()?.into_iter().map(|file| file.below(&below)).collect();
     let counts = Marker::finish(&marker, &described, inputs, counts, files)?.counts;
+    fs_err::remove_file(&claim)?;
     Ok(Summary { stage: Stage::Pack, counts })
 }
 
