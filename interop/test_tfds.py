@@ -127,3 +127,31 @@ def test_packed_from_files_of_laion400m_it_is_what_the_real_builder_made_of_them
         assert our.keys() == their.keys()
         for name in our:
             assert np.array_equal(our[name], their[name]), name
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_one_folder_holds_every_file_format_and_real_readers_find_theirs(program, tmp_path, config):
+    formats = "tfrecord,array_record,parquet"
+    source = GOLDEN / f"inputs/{config}-100"
+    subprocess.run([program, "pack", source, "-o", tmp_path, "--file-format", formats, "--quiet"], check=True)
+    folder = tmp_path / f"laion400m/{config}/1.0.0"
+    expected = examples(folder)
+    for file_format in ("array_record", "parquet"):
+        source = tfds.builder_from_directory(folder).as_data_source("train", file_format=file_format)
+        assert len(source) == len(expected) == 100
+        for number in (99, 0, 41):
+            example = source[number]
+            assert example.keys() == expected[number].keys()
+            for name, value in example.items():
+                if name == "image":  # other decoders, a few levels apart
+                    assert np.abs(value.astype(int) - expected[number][name].astype(int)).max() <= 8
+                else:
+                    assert np.array_equal(value, expected[number][name]), name
+    # A folder of that format alone.
+    subprocess.run(
+        [program, "pack", GOLDEN / f"inputs/{config}-100", "-o", tmp_path / "alone", "--file-format", "array_record"],
+        check=True,
+        capture_output=True,
+    )
+    alone = tfds.builder_from_directory(tmp_path / f"alone/laion400m/{config}/1.0.0").as_data_source("train")
+    assert [example["url"] for example in alone] == [example["url"] for example in expected]

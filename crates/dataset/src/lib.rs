@@ -28,6 +28,7 @@ mod row;
 mod publish;
 mod run;
 
+pub mod array_record;
 pub mod npy;
 pub mod picture;
 pub mod proto;

@@ -56,7 +56,7 @@ pub fn encode(features: &Features) -> Vec<u8> {
     example
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -64,7 +64,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_varint(out, field << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -151,7 +151,7 @@ fn decode_feature(bytes: &[u8]) -> Option<Feature> {
     feature
 }
 
-enum Value<'a> {
+pub(crate) enum Value<'a> {
     Varint(u64),
     Fixed32(u32),
     Bytes(&'a [u8]),
@@ -167,7 +167,7 @@ impl<'a> Value<'a> {
     }
 }
 
-fn each_field<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Value<'a>) -> Option<()>) -> Option<()> {
+pub(crate) fn each_field<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Value<'a>) -> Option<()>) -> Option<()> {
     while !bytes.is_empty() {
         let tag = take_varint(&mut bytes)?;
         let value = match tag & 7 {
@@ -194,7 +194,7 @@ fn each_field<'a>(mut bytes: &'a [u8], mut each: impl FnMut(u64, Value<'a>) -> O
     Some(())
 }
 
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;

@@ -13,7 +13,7 @@ use fs_err as fs;
 use crate::{Error, Result};
 
 /// Longest record that is read; an Example holds one image.
-const RECORD_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const RECORD_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes that framing adds to a record.
 pub const FRAME_BYTES: u64 = 16;

@@ -26,7 +26,7 @@ fn read(folder: &Path) -> Vec<Example> {
 /// field in order.
 fn packs_as_tfds_does(input: &str, theirs: &str, config: Config) {
     let data = tempfile::tempdir().expect("a temporary folder");
-    let mut writer = TfdsWriter::create(data.path(), config, 0).expect("a folder");
+    let mut writer = TfdsWriter::create(data.path(), config, &[], 0).expect("a folder");
     let mut each = |outcome: Outcome| {
         let (key, example) = outcome.expect("every row is good");
         writer.push(&key, &example)

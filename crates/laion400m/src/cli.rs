@@ -218,9 +218,24 @@ pub(crate) struct Pack {
     /// Where the packages go [default: packages in the run]
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
+    /// What TFDS examples are kept in, with commas between; readers take the first unless they are told
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tfrecord", value_name = "FORMAT")]
+    pub(crate) file_format: Vec<FileFormat>,
     /// Repeat a fault of another program, to show the difference
     #[arg(long, value_enum)]
     pub(crate) compat: Option<Compat>,
+}
+
+/// How TFDS examples are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum FileFormat {
+    /// A sequence, for tfds.load
+    Tfrecord,
+    /// Random access, for tfds.data_source and Grain
+    ArrayRecord,
+    /// A column of examples
+    Parquet,
 }
 
 /// A fault that can be repeated.

@@ -218,7 +218,7 @@ fn the_whole_road_keeps_rows_aligned() {
     let config = filter::Config { similarity_min: similarities[similarities.len() / 2] };
     let filtered = filter::run(&config, &ColorEmbedder, &run.embeddings(), &run.curated(), &Silent).expect("filtered");
     assert!(filtered.counts.kept > 0 && filtered.counts.dropped["similarity_too_low"] > 0, "{:?}", filtered.counts);
-    let packed = pack::run(&run, &run.packages(), &Silent).expect("packed");
+    let packed = pack::run(&run, &run.packages(), &[], &Silent).expect("packed");
     assert_eq!(packed.counts.kept, filtered.counts.kept);
     packages_agree(&run, &run.packages(), packed.counts.kept);
     assert_eq!(verify::run(&run).expect("a run").problems, Vec::<String>::new());
@@ -275,7 +275,11 @@ fn packages_agree(run: &Run, packages: &Packages, kept: u64) {
 
 /// `verify` names each damaged file.
 fn damage_is_found(run: &Run) {
-    let tfrecord = dataset::tfds::folder(&run.packages().tfds(), Tfds::Images).join(dataset::tfds::shard_name(0, 1));
+    let tfrecord = dataset::tfds::folder(&run.packages().tfds(), Tfds::Images).join(dataset::tfds::shard_name(
+        Default::default(),
+        0,
+        1,
+    ));
     let curated = run.curated().join("00000.parquet");
     for path in [tfrecord, curated, run.packages().webdataset().join("00000.tar")] {
         let whole = fs::read(&path).expect("written");

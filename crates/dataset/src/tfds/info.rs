@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::features::Config;
+use super::records::FileFormat;
 
 /// The name in the catalogue.
 pub const DATASET: &str = "laion400m";
@@ -60,19 +61,20 @@ pub fn folder(data: &Path, config: Config) -> PathBuf {
 }
 
 /// `laion400m-train.tfrecord-00000-of-00001`: both numbers have as many digits as the larger needs, at least five.
-pub fn shard_name(shard: usize, shards: usize) -> String {
+pub fn shard_name(format: FileFormat, shard: usize, shards: usize) -> String {
     let digits = shards.to_string().len().max(5);
-    format!("{DATASET}-{SPLIT}.tfrecord-{shard:0digits$}-of-{shards:0digits$}")
+    let format = format.name();
+    format!("{DATASET}-{SPLIT}.{format}-{shard:0digits$}-of-{shards:0digits$}")
 }
 
 /// `dataset_info.json`. Unknown keys are an error for TFDS, so nothing of ours stands here.
-pub(super) fn dataset_info(config: Config, num_bytes: u64, shard_lengths: &[u64]) -> Value {
+pub(super) fn dataset_info(config: Config, formats: &[FileFormat], num_bytes: u64, shard_lengths: &[u64]) -> Value {
     let lengths: Vec<String> = shard_lengths.iter().map(u64::to_string).collect();
-    json!({
+    let mut info = json!({
         "citation": CITATION,
         "configName": config.name(),
         "description": DESCRIPTION,
-        "fileFormat": "tfrecord",
+        "fileFormat": formats[0].name(),
         "location": {"urls": [HOMEPAGE]},
         "moduleName": "tensorflow_datasets.vision_language.laion400m.laion400m",
         "name": DATASET,
@@ -84,7 +86,12 @@ pub(super) fn dataset_info(config: Config, num_bytes: u64, shard_lengths: &[u64]
             "shardLengths": lengths
         }],
         "version": VERSION
-    })
+    });
+    if formats.len() > 1 {
+        let others: Vec<_> = formats[1..].iter().map(|format| format.name()).collect();
+        info["alternativeFileFormats"] = others.into();
+    }
+    info
 }
 
 /// JSON as Python's `json` and protobuf's `MessageToJson` write it: everything outside ASCII escaped.

@@ -8,9 +8,11 @@
 
 mod features;
 mod info;
+mod records;
 mod shuffle;
 mod writer;
 
 pub use features::{Config, Example};
 pub use info::{DATASET, SPLIT, VERSION, folder, shard_name};
+pub use records::FileFormat;
 pub use writer::{TfdsReader, TfdsWriter};

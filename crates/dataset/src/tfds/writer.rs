@@ -7,10 +7,10 @@ use fs_err as fs;
 
 use super::features::{Config, Example, features_json};
 use super::info::{ascii_json, dataset_info, folder, shard_name};
+use super::records::{FileFormat, ShardReader, ShardWriter};
 use super::shuffle::{hash_key, shard_count, shard_of};
 use crate::label::Nsfw;
-use crate::publish::{Draft, FileEntry, publish, remove_temporary};
-use crate::tfrecord::{RecordReader, write_record};
+use crate::publish::{FileEntry, publish, remove_temporary};
 use crate::{Error, Result, proto};
 
 /// The part of the examples that is sorted in memory at a time.
@@ -26,6 +26,8 @@ const SPLIT_BITS: u32 = 6;
 #[derive(Debug)]
 pub struct TfdsWriter {
     config: Config,
+    /// The first is the one that readers take unasked.
+    formats: Vec<FileFormat>,
     folder: PathBuf,
     spill: PathBuf,
     buckets: Buckets,
@@ -89,9 +91,18 @@ fn drain(path: &Path, mut each: impl FnMut(u128, Vec<u8>) -> Result<()>) -> Resu
     Ok(fs::remove_file(path)?)
 }
 
+/// Publishes what holds the same shard in each format.
+fn published(shard: Vec<ShardWriter>, files: &mut Vec<FileEntry>) -> Result<()> {
+    shard.into_iter().try_for_each(|writer| {
+        files.push(writer.publish()?);
+        Ok(())
+    })
+}
+
 impl TfdsWriter {
-    /// Starts a configuration below the data folder `data`. `expected_bytes` only sets the number of buckets.
-    pub fn create(data: &Path, config: Config, expected_bytes: u64) -> Result<Self> {
+    /// Starts a configuration below the data folder `data`, in each of the formats: readers that are not asked take the
+    /// first, TFRecord if there is none. `expected_bytes` only sets the number of buckets.
+    pub fn create(data: &Path, config: Config, formats: &[FileFormat], expected_bytes: u64) -> Result<Self> {
         let folder = folder(data, config);
         let spill = folder.join(".unsorted");
         if folder.exists() {
@@ -101,7 +112,8 @@ impl TfdsWriter {
         let count = (expected_bytes / BUCKET_BYTES + 1).clamp(1, BUCKETS_MAX).next_power_of_two();
         let buckets = Buckets::create(&spill.join("bucket"), 0, count.trailing_zeros())?;
         let sorted_bytes_max = 4 * BUCKET_BYTES;
-        Ok(Self { config, folder, spill, buckets, sorted_bytes_max, examples: 0, num_bytes: 0, largest: 0 })
+        let formats = if formats.is_empty() { vec![FileFormat::default()] } else { formats.to_vec() };
+        Ok(Self { config, formats, folder, spill, buckets, sorted_bytes_max, examples: 0, num_bytes: 0, largest: 0 })
     }
 
     /// Adds an example. The key decides where it stands and must be unique.
@@ -117,14 +129,14 @@ impl TfdsWriter {
 
     /// Sorts, writes the shards, and publishes `dataset_info.json` last.
     pub fn finish(self) -> Result<Vec<FileEntry>> {
-        let Self { config, folder, spill, buckets, .. } = self;
+        let Self { config, formats, folder, spill, buckets, .. } = self;
         let mut waiting = buckets.finish()?;
         waiting.reverse();
         let shards = shard_count(self.num_bytes, self.examples);
         // Shards that stay empty have no file, and the names count the others: lengths are needed before names.
         let mut lengths: Vec<u64> = Vec::new();
         let mut files = Vec::new();
-        let mut open: Option<(u64, Draft)> = None;
+        let mut open: Option<(u64, Vec<ShardWriter>)> = None;
         let mut last: Option<u128> = None;
         while let Some((path, skip)) = waiting.pop() {
             if fs::metadata(&path)?.len() > self.sorted_bytes_max && skip + SPLIT_BITS < u128::BITS {
@@ -147,23 +159,26 @@ impl TfdsWriter {
                 last = Some(hash);
                 let shard = shard_of(hash, self.largest, shards);
                 if open.as_ref().is_none_or(|&(number, _)| number != shard) {
-                    let draft = Draft::create(&spill.join(format!("shard-{}", lengths.len())))?;
-                    if let Some((_, done)) = open.replace((shard, draft)) {
-                        files.push(done.publish()?);
+                    let create = |&format: &FileFormat| {
+                        ShardWriter::create(&spill.join(format!("{}-{}", format.name(), lengths.len())), format)
+                    };
+                    let writers = formats.iter().map(create).collect::<Result<_>>()?;
+                    if let Some((_, done)) = open.replace((shard, writers)) {
+                        published(done, &mut files)?;
                     }
                     lengths.push(0);
                 }
                 *lengths.last_mut().expect("pushed above") += 1;
-                let (_, draft) = open.as_mut().expect("opened above");
-                write_record(draft, &data)?;
+                let (_, writers) = open.as_mut().expect("opened above");
+                writers.iter_mut().try_for_each(|writer| writer.push(&data))?;
             }
         }
         if let Some((_, done)) = open {
-            files.push(done.publish()?);
+            published(done, &mut files)?;
         }
         let data = &folder;
-        for (shard, file) in files.iter_mut().enumerate() {
-            let name = shard_name(shard, lengths.len());
+        for (number, file) in files.iter_mut().enumerate() {
+            let name = shard_name(formats[number % formats.len()], number / formats.len(), lengths.len());
             fs::rename(spill.join(&file.name), data.join(&name))?;
             file.name = name;
         }
@@ -174,7 +189,7 @@ impl TfdsWriter {
         files.push(publish(&data.join("nsfw.labels.txt"), labels.as_bytes())?);
         let root = data.parent().and_then(Path::parent).expect("a configuration lies two folders below its dataset");
         publish(&root.join(".config/metadata.json"), br#"{"default_config_name": "images"}"#)?;
-        let info = ascii_json(&dataset_info(config, self.num_bytes, &lengths), 2);
+        let info = ascii_json(&dataset_info(config, &formats, self.num_bytes, &lengths), 2);
         files.push(publish(&data.join("dataset_info.json"), info.as_bytes())?);
         Ok(files)
     }
@@ -184,7 +199,8 @@ impl TfdsWriter {
 #[derive(Debug)]
 pub struct TfdsReader {
     shards: std::vec::IntoIter<(PathBuf, u64)>,
-    open: Option<(RecordReader, PathBuf, u64)>,
+    open: Option<(ShardReader, PathBuf, u64)>,
+    format: FileFormat,
     /// Examples of each shard, as `dataset_info.json` says.
     pub shard_lengths: Vec<u64>,
 }
@@ -197,19 +213,25 @@ impl TfdsReader {
             serde_json::from_slice(&fs::read(&path)?).map_err(|error| Error::format(&path, error))?;
         let lengths =
             info["splits"][0]["shardLengths"].as_array().ok_or_else(|| Error::format(&path, "no shardLengths"))?;
-        let number = |value: &serde_json::Value| value.as_str()?.parse().ok();
+        let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
         let shard_lengths: Vec<u64> =
             lengths.iter().map(number).collect::<Option<_>>().ok_or_else(|| Error::format(&path, "shardLengths"))?;
-        let path = |shard| folder.join(shard_name(shard, shard_lengths.len()));
+        let format = match info["fileFormat"].as_str() {
+            None => FileFormat::default(),
+            Some(name) => {
+                FileFormat::from_name(name).ok_or_else(|| Error::format(&path, format!("fileFormat {name:?}")))?
+            }
+        };
+        let path = |shard| folder.join(shard_name(format, shard, shard_lengths.len()));
         let shards: Vec<_> = shard_lengths.iter().enumerate().map(|(shard, &length)| (path(shard), length)).collect();
-        Ok(Self { shards: shards.into_iter(), open: None, shard_lengths })
+        Ok(Self { shards: shards.into_iter(), open: None, format, shard_lengths })
     }
 
     fn read(&mut self) -> Result<Option<Example>> {
         loop {
             if self.open.is_none() {
                 let Some((path, length)) = self.shards.next() else { return Ok(None) };
-                self.open = Some((RecordReader::open(&path)?, path, length));
+                self.open = Some((ShardReader::open(&path, self.format)?, path, length));
             }
             let (reader, path, left) = self.open.as_mut().expect("opened above");
             match reader.next().transpose()? {
@@ -241,7 +263,7 @@ mod tests {
     /// The bytes of the one shard of 500 examples, sorted in buckets of so many bytes.
     fn shard(sorted_bytes_max: u64) -> Vec<u8> {
         let data = tempfile::tempdir().expect("a temporary folder");
-        let mut writer = TfdsWriter::create(data.path(), Config::Images, 0).expect("a folder");
+        let mut writer = TfdsWriter::create(data.path(), Config::Images, &[], 0).expect("a folder");
         writer.sorted_bytes_max = sorted_bytes_max;
         for row in 0..500 {
             let example = Example {
@@ -258,7 +280,7 @@ mod tests {
             writer.push(&format!("0_{row}"), &example).expect("room");
         }
         writer.finish().expect("room");
-        fs::read(folder(data.path(), Config::Images).join(shard_name(0, 1))).expect("written")
+        fs::read(folder(data.path(), Config::Images).join(shard_name(FileFormat::Tfrecord, 0, 1))).expect("written")
     }
 
     #[test]

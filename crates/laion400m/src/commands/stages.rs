@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use dataset::released::Join;
+use dataset::tfds::FileFormat;
 use dataset::{Packages, Run, Summary};
 use pipeline::build::expand;
 use pipeline::{collect, download, embed, filter, pack};
@@ -69,11 +70,21 @@ pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> 
 }
 
 pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
+    let mut formats = Vec::new();
+    for format in options.file_format {
+        let format = match format {
+            cli::FileFormat::Tfrecord => FileFormat::Tfrecord,
+            cli::FileFormat::ArrayRecord => FileFormat::ArrayRecord,
+            cli::FileFormat::Parquet => FileFormat::Parquet,
+        };
+        ensure!(!formats.contains(&format), "--file-format names {} twice", format.name());
+        formats.push(format);
+    }
     let run = Run::new(&options.input);
     if run.curated().is_dir() {
         ensure!(options.compat.is_none(), "--compat is for tars with tables, and {} is a run", options.input.display());
         let packages = options.output.map_or_else(|| run.packages(), Packages::new);
-        return told(&pack::run(&run, &packages, printer)?, printer);
+        return told(&pack::run(&run, &packages, &formats, printer)?, printer);
     }
     let join = match options.compat {
         None => Join::Key,
@@ -82,7 +93,7 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
     let output = options
         .output
         .with_context(|| format!("{} is no run: say with -o where the package goes", options.input.display()))?;
-    told(&pack::pack_released(&options.input, &output, join, printer)?, printer)
+    told(&pack::pack_released(&options.input, &output, join, &formats, printer)?, printer)
 }
 
 pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {

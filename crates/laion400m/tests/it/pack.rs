@@ -35,6 +35,22 @@ fn both_layouts_become_packages_that_verify_and_are_left_alone_the_second_time()
 }
 
 #[test]
+fn a_package_is_kept_in_the_file_formats_that_were_asked_for() {
+    let (_folder, data) = folder();
+    let formats = ["pack", &golden("inputs/images-100"), "-o", &data, "--file-format"];
+    call(&[&formats[..], &["parquet,parquet"]].concat()).could_not_run(&["--file-format", "parquet twice"]);
+    let said = call(&[&formats[..], &["array_record,parquet"]].concat());
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let package = format!("{data}/laion400m/images/1.0.0");
+    for format in ["array_record", "parquet"] {
+        assert!(Path::new(&package).join(format!("laion400m-train.{format}-00000-of-00001")).exists());
+    }
+    assert_eq!(call(&["verify", &package]).status, Some(0));
+    let said = call(&["stats", &package, "--json"]).json();
+    assert_eq!(said["examples"], 100);
+}
+
+#[test]
 fn a_package_of_another_program_is_never_written_over() {
     let (_folder, data) = folder();
     let theirs = Path::new(&data).join("laion400m/images/1.0.0");

@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 
 use dataset::schema::Pair;
 use dataset::table::TableReader;
+use dataset::tfds::FileFormat;
 use dataset::webdataset::tar_path;
 use dataset::{
     Counts, Embedder, Error, Marker, Progress, Result, Run, ShardId, Silent, Stage, Summary, file_sha256, list_shards,
@@ -43,7 +44,7 @@ pub fn run(
     }
     let work = Work { recipe, embedder, run, progress };
     let [downloaded, embedded, filtered, packed] = work.shards(&shards, rows)?;
-    pack::pack_tfds(&run.packages(), progress)?;
+    pack::pack_tfds(&run.packages(), &[FileFormat::default()], progress)?;
     let summary = |stage, counts| Summary { stage, counts };
     Ok(vec![
         collected,

@@ -7,14 +7,15 @@ mod tfds;
 
 use dataset::schema::CuratedRow;
 use dataset::table::TableReader;
+use dataset::tfds::FileFormat;
 use dataset::{Packages, Progress, Result, Run, Stage, Summary, list_shards};
 
 pub use released::pack_released;
 pub use shard::pack_shard;
 pub use tfds::pack_tfds;
 
-/// Packs every shard of a run into `output`. The counts are of the rows that were kept.
-pub fn run(run: &Run, output: &Packages, progress: &dyn Progress) -> Result<Summary> {
+/// Packs every shard of a run into `output`, the TFDS configurations in each of the formats. The counts are of the rows that were kept.
+pub fn run(run: &Run, output: &Packages, formats: &[FileFormat], progress: &dyn Progress) -> Result<Summary> {
     let mut summary = Summary::new(Stage::Pack);
     let shards = list_shards(&run.curated(), "parquet")?;
     let mut rows = 0;
@@ -25,6 +26,6 @@ pub fn run(run: &Run, output: &Packages, progress: &dyn Progress) -> Result<Summ
     for id in shards {
         summary.counts.merge(&pack_shard(run, output, id, &*task)?);
     }
-    pack_tfds(output, progress)?;
+    pack_tfds(output, formats, progress)?;
     Ok(summary)
 }

@@ -3,13 +3,19 @@
 use std::path::Path;
 
 use dataset::released::{Join, Outcome, Released};
-use dataset::tfds::{Config, DATASET, TfdsWriter, VERSION, folder};
+use dataset::tfds::{Config, DATASET, FileFormat, TfdsWriter, VERSION, folder};
 use dataset::{Counts, Error, Marker, Progress, Result, Stage, Status, Summary, Task, publish};
 
-use super::tfds::DIMENSIONS;
+use super::tfds::{DIMENSIONS, names};
 
-/// Packs what lies in `input` below the TFDS data folder `data`.
-pub fn pack_released(input: &Path, data: &Path, join: Join, progress: &dyn Progress) -> Result<Summary> {
+/// Packs what lies in `input` below the TFDS data folder `data`, in each of the formats.
+pub fn pack_released(
+    input: &Path,
+    data: &Path,
+    join: Join,
+    formats: &[FileFormat],
+    progress: &dyn Progress,
+) -> Result<Summary> {
     let released = Released::find(input)?;
     let (config, files): (_, Vec<_>) = match &released {
         Released::Images(shards) => (Config::Images, shards.iter().flat_map(|shard| shard.files()).collect()),
@@ -25,7 +31,7 @@ pub fn pack_released(input: &Path, data: &Path, join: Join, progress: &dyn Progr
         Join::Key => "key",
         Join::Position => "position",
     };
-    let described = serde_json::json!({"config": config.name(), "join": join_name});
+    let described = serde_json::json!({"config": config.name(), "file_formats": names(formats), "join": join_name});
     let marker = data.join(format!("{DATASET}-{}.json", config.name()));
     if let Some(done) = Marker::done(&marker, &described, &inputs)? {
         return Ok(Summary { stage: Stage::Pack, counts: done.counts });
@@ -45,8 +51,11 @@ pub fn pack_released(input: &Path, data: &Path, join: Join, progress: &dyn Progr
     let task = progress.begin(Stage::Pack, Some(rows));
     // A float16 becomes a float32 in TFDS.
     let expected_bytes = if config == Config::Embeddings { input_bytes * 2 } else { input_bytes };
-    let mut ledger =
-        Ledger { writer: TfdsWriter::create(data, config, expected_bytes)?, counts: Counts::default(), task: &*task };
+    let mut ledger = Ledger {
+        writer: TfdsWriter::create(data, config, formats, expected_bytes)?,
+        counts: Counts::default(),
+        task: &*task,
+    };
     match &released {
         Released::Images(shards) => {
             shards.iter().try_for_each(|shard| shard.read(join, |outcome| ledger.enter(outcome)))?;

@@ -3,7 +3,7 @@
 use dataset::npy::MatrixReader;
 use dataset::schema::KeptRow;
 use dataset::table::{TableReader, read_table};
-use dataset::tfds::{Config, DATASET, Example, TfdsWriter, VERSION};
+use dataset::tfds::{Config, DATASET, Example, FileFormat, TfdsWriter, VERSION};
 use dataset::webdataset::{read_samples, tar_path};
 use dataset::{
     Counts, EmbeddingFiles, Error, FileEntry, Marker, Nsfw, Packages, Progress, Result, SampleKey, ShardId, Status,
@@ -14,9 +14,9 @@ use half::f16;
 /// Dimensions of the embeddings the catalogue describes: ViT-B/32.
 pub(super) const DIMENSIONS: usize = 512;
 
-/// Packs the shards of `packages` as `laion400m/images` and `laion400m/embeddings`. Both need all shards at once,
+/// Packs the shards of `packages` as `laion400m/images` and `laion400m/embeddings`, in each of the formats. Both need all shards at once,
 /// since TFDS orders examples by a hash of their keys.
-pub fn pack_tfds(packages: &Packages, progress: &dyn Progress) -> Result<()> {
+pub fn pack_tfds(packages: &Packages, formats: &[FileFormat], progress: &dyn Progress) -> Result<()> {
     let shards = list_shards(&packages.webdataset(), "parquet")?;
     let mut inputs = Vec::new();
     let mut counts = Counts::default();
@@ -27,13 +27,13 @@ pub fn pack_tfds(packages: &Packages, progress: &dyn Progress) -> Result<()> {
     }
     for config in Config::ALL {
         let marker = packages.tfds().join(format!("{DATASET}-{}.json", config.name()));
-        let described = serde_json::json!({"config": config.name()});
+        let described = serde_json::json!({"config": config.name(), "file_formats": names(formats)});
         if Marker::done(&marker, &described, &inputs)?.is_some() {
             continue;
         }
         let files = match config {
-            Config::Images => pack_images(packages, &shards)?,
-            Config::Embeddings => match pack_embeddings(packages, &shards)? {
+            Config::Images => pack_images(packages, formats, &shards)?,
+            Config::Embeddings => match pack_embeddings(packages, formats, &shards)? {
                 Some(files) => files,
                 None => {
                     progress.warn(&format!("pack: no {DATASET}/embeddings: it holds {DIMENSIONS} dimensions"));
@@ -46,6 +46,11 @@ pub fn pack_tfds(packages: &Packages, progress: &dyn Progress) -> Result<()> {
         Marker::finish(&marker, &described, inputs.clone(), counts.clone(), files)?;
     }
     Ok(())
+}
+
+/// What a marker says of the formats.
+pub(super) fn names(formats: &[FileFormat]) -> Vec<&'static str> {
+    formats.iter().map(|format| format.name()).collect()
 }
 
 /// TFDS's key of an example: shard and row, without zeros in front.
@@ -68,12 +73,12 @@ fn example(row: KeptRow) -> Example {
     }
 }
 
-fn pack_images(packages: &Packages, shards: &[ShardId]) -> Result<Vec<FileEntry>> {
+fn pack_images(packages: &Packages, formats: &[FileFormat], shards: &[ShardId]) -> Result<Vec<FileEntry>> {
     let mut expected_bytes = 0;
     for &id in shards {
         expected_bytes += fs_err::metadata(tar_path(&packages.webdataset(), id))?.len();
     }
-    let mut writer = TfdsWriter::create(&packages.tfds(), Config::Images, expected_bytes)?;
+    let mut writer = TfdsWriter::create(&packages.tfds(), Config::Images, formats, expected_bytes)?;
     for &id in shards {
         let tar = tar_path(&packages.webdataset(), id);
         let mut rows = read_table::<KeptRow>(&packages.webdataset().join(format!("{id}.parquet")))?.into_iter();
@@ -87,7 +92,7 @@ fn pack_images(packages: &Packages, shards: &[ShardId]) -> Result<Vec<FileEntry>
     writer.finish()
 }
 
-fn pack_embeddings(packages: &Packages, shards: &[ShardId]) -> Result<Option<Vec<FileEntry>>> {
+fn pack_embeddings(packages: &Packages, formats: &[FileFormat], shards: &[ShardId]) -> Result<Option<Vec<FileEntry>>> {
     let mut expected_bytes = 0;
     for &id in shards {
         let matrix = MatrixReader::open(&EmbeddingFiles::of(&packages.embeddings(), id).image)?;
@@ -96,7 +101,7 @@ fn pack_embeddings(packages: &Packages, shards: &[ShardId]) -> Result<Option<Vec
         }
         expected_bytes += (matrix.rows() * DIMENSIONS * 8) as u64;
     }
-    let mut writer = TfdsWriter::create(&packages.tfds(), Config::Embeddings, expected_bytes)?;
+    let mut writer = TfdsWriter::create(&packages.tfds(), Config::Embeddings, formats, expected_bytes)?;
     for &id in shards {
         let files = EmbeddingFiles::of(&packages.embeddings(), id);
         let (mut images, mut texts) = (MatrixReader::open(&files.image)?, MatrixReader::open(&files.text)?);
