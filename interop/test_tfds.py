@@ -155,3 +155,34 @@ def test_one_folder_holds_every_file_format_and_real_readers_find_theirs(program
     )
     alone = tfds.builder_from_directory(tmp_path / f"alone/laion400m/{config}/1.0.0").as_data_source("train")
     assert [example["url"] for example in alone] == [example["url"] for example in expected]
+
+
+SPLITS = """train train[:10%] train[33.4%:66.6%] train[-1%:] train[0shard] train[-3shard] train[2shard:5shard] train[:-20shard]
+    train[100:377] train[-5:] train[:1%]+train[99%:] train[5%:6%]+train[:1_0]+train[7shard]""".split()
+
+
+def test_examples_come_in_the_order_in_which_tfds_reads_them(program, tmp_path):
+    records = list(tf.data.TFRecordDataset(str(next((GOLDEN / "images-100").glob("*.tfrecord-*")))).as_numpy_iterator())
+    lengths = [37, 5, 60, 16, 32, 1, 48, 15, 17, 31, 33, 3, 64, 20, 16, 16, 2, 90, 40, 16, 7, 48, 11, 29]
+    for shard, length in enumerate(lengths):
+        name = f"laion400m-train.tfrecord-{shard:05}-of-{len(lengths):05}"
+        with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
+            for number in range(length):
+                writer.write(records[number % len(records)])
+    info = json.loads((GOLDEN / "images-100/dataset_info.json").read_text())
+    info["splits"][0]["shardLengths"] = [str(length) for length in lengths]
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    for name in ("features.json", "nsfw.labels.txt"):
+        shutil.copy(GOLDEN / "images-100" / name, tmp_path)
+    builder = tfds.builder_from_directory(tmp_path)
+    config = tfds.ReadConfig(add_tfds_id=True)
+    for split in SPLITS:
+        dataset = builder.as_dataset(split=split, read_config=config, decoders={"image": tfds.decode.SkipDecoding()})
+        theirs = [example["tfds_id"].decode() for example in tfds.as_numpy(dataset)]
+        ours = subprocess.run(
+            [Path(program).parent / "examples/list_records", tmp_path, split],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        assert ours == theirs, split

@@ -77,6 +77,8 @@ pub struct MatrixReader {
     columns: usize,
     row: usize,
     data_offset: u64,
+    /// Of a row.
+    bytes: Vec<u8>,
 }
 
 impl MatrixReader {
@@ -114,7 +116,7 @@ impl MatrixReader {
         if data.and_then(|data| data.checked_add(data_offset)) != Some(length) {
             return Err(wrong(format!("{rows} x {columns} float16 do not fill {length} bytes")));
         }
-        Ok(Self { file, path: path.into(), rows, columns, row: 0, data_offset })
+        Ok(Self { file, path: path.into(), rows, columns, row: 0, data_offset, bytes: Vec::new() })
     }
 
     /// Rows of the whole file.
@@ -137,11 +139,13 @@ impl MatrixReader {
         if self.row == self.rows {
             return Ok(false);
         }
-        let mut bytes = vec![0; self.columns * 2];
+        self.bytes.resize(self.columns * 2, 0);
         let place = self.row;
-        self.file.read_exact(&mut bytes).map_err(|error| Error::format(&self.path, format!("row {place}: {error}")))?;
+        self.file
+            .read_exact(&mut self.bytes)
+            .map_err(|error| Error::format(&self.path, format!("row {place}: {error}")))?;
         row.clear();
-        row.extend(bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])));
+        row.extend(self.bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)));
         self.row += 1;
         Ok(true)
     }

@@ -17,8 +17,9 @@ pub struct FileEntry {
     pub name: String,
     /// Length.
     pub bytes: u64,
-    /// Of the content.
-    pub sha256: String,
+    /// CRC-32C of the content, in hexadecimal: it finds damage, as the checksums of object stores do, at a tenth of the
+    /// cost of a hash that finds forgery.
+    pub crc32c: String,
 }
 
 impl FileEntry {
@@ -35,7 +36,7 @@ pub struct Draft {
     file: io::BufWriter<fs::File>,
     temporary: PathBuf,
     path: PathBuf,
-    hash: Sha256,
+    crc: u32,
     bytes: u64,
     published: bool,
 }
@@ -47,7 +48,7 @@ impl Draft {
         fs::create_dir_all(folder)?;
         let temporary = folder.join(format!(".{name}.tmp"));
         let file = io::BufWriter::with_capacity(1 << 17, fs::File::create(&temporary)?);
-        Ok(Self { file, temporary, path: path.into(), hash: Sha256::new(), bytes: 0, published: false })
+        Ok(Self { file, temporary, path: path.into(), crc: 0, bytes: 0, published: false })
     }
 
     /// Bytes written so far.
@@ -63,15 +64,14 @@ impl Draft {
         self.published = true;
         let (folder, name) = split(&self.path)?;
         fs::File::open(folder)?.sync_all()?; // the new name, too, has to outlive a power cut
-        let sha256 = hex(&std::mem::take(&mut self.hash).finalize());
-        Ok(FileEntry { name: name.into(), bytes: self.bytes, sha256 })
+        Ok(FileEntry { name: name.into(), bytes: self.bytes, crc32c: hex(&self.crc.to_be_bytes()) })
     }
 }
 
 impl Write for Draft {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.file.write(buffer)?;
-        self.hash.update(&buffer[..written]);
+        self.crc = crc32c::crc32c_append(self.crc, &buffer[..written]);
         self.bytes += written as u64;
         Ok(written)
     }
@@ -98,15 +98,26 @@ fn split(path: &Path) -> Result<(&Path, &str)> {
 
 /// The SHA-256 of a file, in hexadecimal.
 pub fn file_sha256(path: &Path) -> Result<String> {
-    let mut file = fs::File::open(path)?;
     let mut hash = Sha256::new();
+    each_part(path, |part| hash.update(part))?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// The CRC-32C of a file, as [`FileEntry`] has it.
+pub fn file_crc32c(path: &Path) -> Result<String> {
+    let mut crc = 0;
+    each_part(path, |part| crc = crc32c::crc32c_append(crc, part))?;
+    Ok(hex(&crc.to_be_bytes()))
+}
+
+fn each_part(path: &Path, mut each: impl FnMut(&[u8])) -> Result<()> {
+    let mut file = fs::File::open(path)?;
     let mut buffer = vec![0; 1 << 17];
     loop {
-        let read = io::Read::read(&mut file, &mut buffer)?;
-        if read == 0 {
-            return Ok(hex(&hash.finalize()));
+        match io::Read::read(&mut file, &mut buffer)? {
+            0 => return Ok(()),
+            read => each(&buffer[..read]),
         }
-        hash.update(&buffer[..read]);
     }
 }
 
@@ -151,7 +162,7 @@ pub struct Marker {
 
 impl Marker {
     /// Format written by this code.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// Where the marker of a shard stands.
     pub fn of_shard(folder: &Path, id: ShardId) -> PathBuf {
@@ -246,7 +257,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let entry = publish(&folder.path().join("a"), b"abc").expect("a new file");
         assert_eq!(entry.bytes, 3);
-        assert_eq!(entry.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(entry.crc32c, "364b3fb7");
     }
 
     #[test]

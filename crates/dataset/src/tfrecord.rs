@@ -5,7 +5,7 @@
 //! ```
 //! Source: tensorflow/core/lib/io/record_writer.cc. No header, no footer, no compression.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -32,27 +32,74 @@ pub fn write_record(out: &mut impl Write, data: &[u8]) -> io::Result<()> {
     out.write_all(&masked_crc(data).to_le_bytes())
 }
 
+/// Every so many records their offset is kept: going back costs passing over fewer than these.
+const INDEX_STEP: u64 = 64;
+
 /// Reads records and checks both of their checksums.
 #[derive(Debug)]
 pub struct RecordReader {
     file: io::BufReader<fs::File>,
     path: PathBuf,
     offset: u64,
+    /// Number of the record that comes next.
+    record: u64,
+    /// Offsets of records 0, 64, 128 … as far as the file was read.
+    index: Vec<u64>,
 }
 
 impl RecordReader {
     /// Opens `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let file = io::BufReader::with_capacity(1 << 17, fs::File::open(path)?);
-        Ok(Self { file, path: path.into(), offset: 0 })
+        Ok(Self { file, path: path.into(), offset: 0, record: 0, index: vec![0] })
     }
 
-    fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the record with this number, counted from 0, the next one. What lies between is passed over unread.
+    pub fn seek(&mut self, record: u64) -> Result<()> {
+        let known = (record / INDEX_STEP).min(self.index.len() as u64 - 1);
+        if record < self.record || self.record < known * INDEX_STEP {
+            self.offset = self.index[known as usize];
+            self.record = known * INDEX_STEP;
+            self.file.seek(io::SeekFrom::Start(self.offset))?;
+        }
+        while self.record < record {
+            let offset = self.offset;
+            let head = Self::head(&mut self.file);
+            let head = head.or_else(|cause| self.stay(&format!("byte {offset}: {cause}")));
+            let Some(length) = head? else { break };
+            self.file.seek_relative(length as i64 + 4)?;
+            self.passed(length);
+        }
+        Ok(())
+    }
+
+    /// The error, after which the next read starts at the same record: what follows a damaged length is no record.
+    fn stay<T>(&mut self, cause: &str) -> Result<T> {
+        self.file.seek(io::SeekFrom::Start(self.offset))?;
+        Err(Error::format(&self.path, cause))
+    }
+
+    /// Notes that a record of so many bytes is behind.
+    fn passed(&mut self, length: u64) {
+        self.offset += length + FRAME_BYTES;
+        self.record += 1;
+        if self.record == self.index.len() as u64 * INDEX_STEP {
+            self.index.push(self.offset);
+        }
+    }
+
+    /// The length of the record that follows; `None` at the end of the file.
+    fn head(file: &mut io::BufReader<fs::File>) -> Result<Option<u64>, String> {
         let mut head = [0; 12];
-        if self.file.by_ref().take(1).read(&mut head).map_err(|e| e.to_string())? == 0 {
+        if file.by_ref().take(1).read(&mut head).map_err(|e| e.to_string())? == 0 {
             return Ok(None);
         }
-        self.file.read_exact(&mut head[1..]).map_err(|_| "cut off in a length".to_owned())?;
+        file.read_exact(&mut head[1..]).map_err(|_| "cut off in a length".to_owned())?;
         let (length, crc) = head.split_at(8);
         if crc != masked_crc(length).to_le_bytes() {
             return Err("wrong checksum of a length".into());
@@ -61,16 +108,21 @@ impl RecordReader {
         if length > RECORD_BYTES_MAX {
             return Err(format!("a record of {length} bytes, over the limit"));
         }
-        let mut data = Vec::new();
+        Ok(Some(length))
+    }
+
+    fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let Some(length) = Self::head(&mut self.file)? else { return Ok(None) };
+        let mut data = Vec::with_capacity((length + 4).min(1 << 20) as usize);
         self.file.by_ref().take(length + 4).read_to_end(&mut data).map_err(|e| e.to_string())?;
         if data.len() as u64 != length + 4 {
             return Err("cut off in a record".into());
         }
+        self.passed(length); // also when it is damaged: the next one may not be
         let crc = data.split_off(length as usize);
         if crc != masked_crc(&data).to_le_bytes() {
             return Err("wrong checksum of a record".into());
         }
-        self.offset += length + FRAME_BYTES;
         Ok(Some(data))
     }
 }
@@ -80,7 +132,7 @@ impl Iterator for RecordReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let offset = self.offset;
-        self.read().map_err(|cause| Error::format(&self.path, format!("byte {offset}: {cause}"))).transpose()
+        self.read().or_else(|cause| self.stay(&format!("byte {offset}: {cause}"))).transpose()
     }
 }
 

@@ -1,7 +1,10 @@
 //! Pictures and their rows, joined by key.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use super::{Outcome, ReleasedRow, present};
 use crate::table::TableReader;
@@ -193,10 +196,19 @@ fn check(bytes: Vec<u8>) -> Result<Vec<u8>, Status> {
     if whole { Ok(bytes) } else { Err(Status::Failed(Failure::ImageDamaged)) }
 }
 
+/// What the JSON beside a picture says of its pair.
+#[derive(Deserialize)]
+struct Beside<'a> {
+    #[serde(borrow)]
+    url: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    caption: Option<Cow<'a, str>>,
+}
+
 /// Whether the JSON beside the picture speaks of another pair. One that cannot be read says nothing.
 fn contradicts(sample: &TarSample, row: &ReleasedRow) -> bool {
-    let json = sample.files.get("json").and_then(|text| serde_json::from_slice::<serde_json::Value>(text).ok());
+    let json = sample.files.get("json").and_then(|text| serde_json::from_slice::<Beside<'_>>(text).ok());
     let Some(json) = json else { return false };
-    let differs = |name: &str, value: &Option<String>| matches!((json.get(name).and_then(|json| json.as_str()), value), (Some(there), Some(here)) if there != here);
-    differs("url", &row.url) || differs("caption", &row.caption)
+    let differs = |there: Option<Cow<'_, str>>, here: &Option<String>| matches!((there, here), (Some(there), Some(here)) if there != *here);
+    differs(json.url, &row.url) || differs(json.caption, &row.caption)
 }

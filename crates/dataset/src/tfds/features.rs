@@ -1,10 +1,13 @@
 //! The features of both configurations: their names, types and documentation.
 
+use std::borrow::Cow;
+
 use half::f16;
+use half::vec::HalfFloatVecExt;
 use serde_json::{Value, json};
 
 use crate::label::Nsfw;
-use crate::proto::{Feature, Features};
+use crate::proto::{self, Feature};
 
 /// The two configurations of the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,85 +55,192 @@ pub struct Example {
 }
 
 impl Example {
-    /// The features as TFDS stores them.
-    pub fn to_features(&self) -> Features {
-        let text = |text: &str| Feature::Bytes(vec![text.as_bytes().to_vec()]);
-        let mut features = Features::from([
-            ("caption".to_owned(), text(&self.caption)),
-            ("license".to_owned(), text(&self.license)),
-            ("nsfw".to_owned(), Feature::Ints(vec![self.nsfw.class()])),
-            ("original_height".to_owned(), Feature::Ints(vec![self.original_height.into()])),
-            ("original_width".to_owned(), Feature::Ints(vec![self.original_width.into()])),
-            ("similarity".to_owned(), Feature::Floats(vec![self.similarity as f32])),
-            ("url".to_owned(), text(&self.url)),
-        ]);
-        if let Some(image) = &self.image {
-            features.insert("image".into(), Feature::Bytes(vec![image.clone()]));
-        }
-        if let Some((image, text)) = &self.embeddings {
-            let widened = |row: &[f16]| Feature::Floats(row.iter().map(|value| value.to_f32()).collect());
-            features.insert("image_embedding".into(), widened(image));
-            features.insert("text_embedding".into(), widened(text));
-        }
-        features
+    /// Appends the example as TFDS stores it: every number with a fraction as float32, names in sorted order.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.with_features(|row| Feature::Halves(row.into()), |features| proto::encode(features, out));
     }
 
-    /// Reads stored features; the error names the feature that is missing or of another type.
-    pub fn from_features(mut features: Features) -> Result<Self, String> {
-        let image = features.remove("image").map(|image| one_bytes("image", Some(image))).transpose()?;
-        let embeddings = match (features.remove("image_embedding"), features.remove("text_embedding")) {
-            (None, None) => None,
-            (image, text) => Some((narrowed("image_embedding", image)?, narrowed("text_embedding", text)?)),
+    /// How many bytes [`Example::encode`] appends.
+    pub(super) fn encoded_len(&self) -> usize {
+        self.with_features(|row| Feature::Halves(row.into()), proto::encoded_len)
+    }
+
+    /// Appends the example with embeddings half as long as TFDS stores them; [`widen`] makes it what TFDS stores.
+    pub(super) fn encode_compact(&self, out: &mut Vec<u8>) {
+        let bytes = |row: &[f16]| {
+            let mut bytes = vec![0; row.len() * 2];
+            bytes.as_chunks_mut().0.iter_mut().zip(row).for_each(|(place, value)| *place = value.to_le_bytes());
+            bytes
         };
-        let mut text = |name: &'static str| {
-            let bytes = one_bytes(name, features.remove(name))?;
-            String::from_utf8(bytes).map_err(|_| format!("feature {name:?} is not UTF-8"))
+        self.with_features(|row| Feature::Floats(bytes(row).into()), |features| proto::encode(features, out));
+    }
+
+    fn with_features<'a, T>(
+        &'a self,
+        embedding: impl Fn(&'a [f16]) -> Feature<'a>,
+        then: impl FnOnce(&[(&str, Feature<'_>)]) -> T,
+    ) -> T {
+        let similarity = (self.similarity as f32).to_le_bytes();
+        let mut features = Vec::with_capacity(9);
+        features.push(("caption", Feature::Bytes(self.caption.as_bytes())));
+        if let Some(image) = &self.image {
+            features.push(("image", Feature::Bytes(image)));
+        }
+        if let Some((image, _)) = &self.embeddings {
+            features.push(("image_embedding", embedding(image)));
+        }
+        features.extend([
+            ("license", Feature::Bytes(self.license.as_bytes())),
+            ("nsfw", Feature::Int(self.nsfw.class())),
+            ("original_height", Feature::Int(self.original_height.into())),
+            ("original_width", Feature::Int(self.original_width.into())),
+            ("similarity", Feature::Floats(similarity.as_slice().into())),
+        ]);
+        if let Some((_, text)) = &self.embeddings {
+            features.push(("text_embedding", embedding(text)));
+        }
+        features.push(("url", Feature::Bytes(self.url.as_bytes())));
+        then(&features)
+    }
+}
+
+/// An example as it lies in its record; nothing is copied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExampleView<'a> {
+    /// As in [`Example`].
+    pub caption: &'a str,
+    /// As in [`Example`].
+    pub image: Option<&'a [u8]>,
+    /// Image embedding, each value as 4 bytes of a little-endian float32; the embeddings configuration only.
+    pub image_embedding: Option<Cow<'a, [u8]>>,
+    /// Text embedding, there if the other one is, and like it.
+    pub text_embedding: Option<Cow<'a, [u8]>>,
+    /// As in [`Example`].
+    pub license: &'a str,
+    /// As in [`Example`].
+    pub nsfw: Nsfw,
+    /// In pixels.
+    pub original_height: i32,
+    /// In pixels.
+    pub original_width: i32,
+    /// Cosine similarity.
+    pub similarity: f64,
+    /// As in [`Example`].
+    pub url: &'a str,
+}
+
+impl<'a> ExampleView<'a> {
+    /// Reads a record; the error names the feature that is missing or of another type.
+    pub fn read(record: &'a [u8]) -> Result<Self, String> {
+        let names = [
+            "caption",
+            "license",
+            "url",
+            "nsfw",
+            "original_height",
+            "original_width",
+            "similarity",
+            "image",
+            "image_embedding",
+            "text_embedding",
+        ];
+        let mut found: [Option<Feature<'a>>; 10] = Default::default();
+        let decoded = proto::decode(record, |name, feature| {
+            if let Some(place) = names.iter().position(|known| *known == name) {
+                found[place] = Some(feature);
+            }
+        });
+        decoded.ok_or("not a tf.train.Example")?;
+        let wrong = |name: &str, feature: Option<&Feature<'_>>| match feature {
+            None => format!("no feature {name:?}"),
+            Some(_) => format!("feature {name:?} is of another type"),
+        };
+        let mut found = found.into_iter();
+        let mut next = || found.next().expect("as many as names");
+        let mut text = |name| match next() {
+            Some(Feature::Bytes(bytes)) => {
+                std::str::from_utf8(bytes).map_err(|_| format!("feature {name:?} is not UTF-8"))
+            }
+            other => Err(wrong(name, other.as_ref())),
         };
         let (caption, license, url) = (text("caption")?, text("license")?, text("url")?);
-        let int = |name: &'static str| match features.get(name) {
-            Some(Feature::Ints(values)) if values.len() == 1 => Ok(values[0]),
-            other => Err(wrong(name, other)),
+        let mut int = |name| match next() {
+            Some(Feature::Int(value)) => Ok(value),
+            other => Err(wrong(name, other.as_ref())),
         };
-        let size = |name| int(name).and_then(|value| value.try_into().map_err(|_| format!("{name} is {value}")));
-        let class = int("nsfw")?;
+        let (class, height, width) = (int("nsfw")?, int("original_height")?, int("original_width")?);
         let nsfw = usize::try_from(class).ok().and_then(|class| Nsfw::ALL.get(class).copied());
-        let similarity = match features.get("similarity") {
-            Some(Feature::Floats(values)) if values.len() == 1 => f64::from(values[0]),
-            other => return Err(wrong("similarity", other)),
+        let size = |name, value: i64| i32::try_from(value).map_err(|_| format!("{name} is {value}"));
+        let similarity = match next() {
+            Some(Feature::Floats(bytes)) if bytes.len() == 4 => {
+                f64::from(f32::from_le_bytes(bytes[..].try_into().expect("4 bytes")))
+            }
+            other => return Err(wrong("similarity", other.as_ref())),
+        };
+        let image = match next() {
+            None => None,
+            Some(Feature::Bytes(bytes)) => Some(bytes),
+            other => return Err(wrong("image", other.as_ref())),
+        };
+        let (image_embedding, text_embedding) = match (next(), next()) {
+            (None, None) => (None, None),
+            (Some(Feature::Floats(image)), Some(Feature::Floats(text))) => (Some(image), Some(text)),
+            (Some(Feature::Floats(_)), text) => return Err(wrong("text_embedding", text.as_ref())),
+            (image, _) => return Err(wrong("image_embedding", image.as_ref())),
         };
         Ok(Self {
             caption,
             image,
-            embeddings,
+            image_embedding,
+            text_embedding,
             license,
             nsfw: nsfw.ok_or_else(|| format!("nsfw class {class}"))?,
-            original_height: size("original_height")?,
-            original_width: size("original_width")?,
+            original_height: size("original_height", height)?,
+            original_width: size("original_width", width)?,
             similarity,
             url,
         })
     }
-}
 
-fn wrong(name: &str, feature: Option<&Feature>) -> String {
-    match feature {
-        None => format!("no feature {name:?}"),
-        Some(_) => format!("feature {name:?} is of another type"),
+    /// A copy that needs no record.
+    pub fn to_example(&self) -> Example {
+        Example {
+            caption: self.caption.into(),
+            image: self.image.map(<[u8]>::to_vec),
+            embeddings: self
+                .image_embedding
+                .as_deref()
+                .zip(self.text_embedding.as_deref())
+                .map(|(image, text)| (narrowed(image), narrowed(text))),
+            license: self.license.into(),
+            nsfw: self.nsfw,
+            original_height: self.original_height,
+            original_width: self.original_width,
+            similarity: self.similarity,
+            url: self.url.into(),
+        }
     }
 }
 
-fn one_bytes(name: &str, feature: Option<Feature>) -> Result<Vec<u8>, String> {
-    match feature {
-        Some(Feature::Bytes(mut values)) if values.len() == 1 => Ok(values.remove(0)),
-        other => Err(wrong(name, other.as_ref())),
-    }
+/// Appends what TFDS stores for an example that was encoded with [`Example::encode_compact`].
+pub(super) fn widen(compact: &[u8], out: &mut Vec<u8>) {
+    let mut features = Vec::with_capacity(9);
+    let decoded = proto::decode(compact, |name, feature| {
+        features.push(match feature {
+            Feature::Floats(halves) if name.ends_with("_embedding") => {
+                (name, Feature::Halves(halves.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)).collect()))
+            }
+            other => (name, other),
+        });
+    });
+    decoded.expect("encoded by this process");
+    proto::encode(&features, out);
 }
 
-fn narrowed(name: &str, feature: Option<Feature>) -> Result<Vec<f16>, String> {
-    match feature {
-        Some(Feature::Floats(values)) => Ok(values.into_iter().map(f16::from_f32).collect()),
-        other => Err(wrong(name, other.as_ref())),
-    }
+/// The bytes of float32 as float16.
+fn narrowed(bytes: &[u8]) -> Vec<f16> {
+    let floats: Vec<f32> = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    Vec::from_f32_slice(&floats)
 }
 
 /// `features.json`: the types and documentation of the features. Keys are in sorted order.

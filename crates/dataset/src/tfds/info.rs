@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::features::Config;
 use super::records::FileFormat;
+use crate::{Error, Result};
 
 /// The name in the catalogue.
 pub const DATASET: &str = "laion400m";
@@ -54,6 +56,42 @@ const CITATION: &str = "@article{DBLP:journals/corr/abs-2111-02114,
   biburl    = {https://dblp.org/rec/journals/corr/abs-2111-02114.bib},
   bibsource = {dblp computer science bibliography, https://dblp.org}
 }";
+
+/// What readers need of `dataset_info.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The formats of the files, at least one; the first is the one to read unless another is asked for.
+    pub formats: Vec<FileFormat>,
+    /// Examples of every shard of the split `train`.
+    pub shard_lengths: Vec<u64>,
+}
+
+impl Info {
+    /// Reads it from a version folder. TFDS takes TFRecord for granted, and numbers as text or as numbers.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("dataset_info.json");
+        let wrong = |cause: &dyn ToString| Error::format(&path, cause.to_string());
+        let info: Value = serde_json::from_slice(&fs::read(&path)?).map_err(|error| wrong(&error))?;
+        let splits = info["splits"].as_array().into_iter().flatten();
+        let split = splits.into_iter().find(|split| split["name"] == SPLIT);
+        let split = split.ok_or_else(|| wrong(&format!("no split {SPLIT:?}")))?;
+        let lengths = split["shardLengths"].as_array().ok_or_else(|| wrong(&"no shardLengths"))?;
+        let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        let shard_lengths: Vec<_> =
+            lengths.iter().map(number).collect::<Option<_>>().ok_or_else(|| wrong(&"shardLengths"))?;
+        if shard_lengths.iter().try_fold(0u64, |sum, &length| sum.checked_add(length)).is_none() {
+            return Err(wrong(&"shardLengths"));
+        }
+        let format = |name: &Value| {
+            let known = name.as_str().and_then(FileFormat::from_name);
+            known.ok_or_else(|| wrong(&format!("fileFormat {name}")))
+        };
+        let mut formats = vec![info.get("fileFormat").map_or(Ok(FileFormat::default()), format)?];
+        let others = info["alternativeFileFormats"].as_array().into_iter().flatten();
+        formats.extend(others.filter_map(|name| format(name).ok()));
+        Ok(Self { formats, shard_lengths })
+    }
+}
 
 /// The version folder of a configuration below a data folder.
 pub fn folder(data: &Path, config: Config) -> PathBuf {

@@ -12,7 +12,8 @@ mod records;
 mod shuffle;
 mod writer;
 
-pub use features::{Config, Example};
-pub use info::{DATASET, SPLIT, VERSION, folder, shard_name};
+pub use features::{Config, Example, ExampleView};
+pub use info::{DATASET, Info, SPLIT, VERSION, folder, shard_name};
 pub use records::FileFormat;
+pub(crate) use records::ShardReader;
 pub use writer::{TfdsReader, TfdsWriter};

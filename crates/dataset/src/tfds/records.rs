@@ -117,32 +117,38 @@ fn write_error(path: &Path, error: &parquet::errors::ParquetError) -> Error {
     Error::Write { path: path.into(), cause: error.to_string() }
 }
 
-/// Reads the serialised examples of a shard in their order.
+/// Reads the serialised examples of a shard, forwards or by their numbers.
 #[derive(Debug)]
-pub(super) enum ShardReader {
+pub(crate) enum ShardReader {
     Tfrecord(RecordReader),
-    ArrayRecord(ArrayRecordReader, std::ops::Range<u64>),
-    Parquet { batches: ParquetRecordBatchReader, path: PathBuf, ready: std::vec::IntoIter<Vec<u8>> },
+    ArrayRecord { reader: ArrayRecordReader, next: u64 },
+    Parquet(ParquetReader),
 }
 
 impl ShardReader {
     /// Opens `path`.
-    pub(super) fn open(path: &Path, format: FileFormat) -> Result<Self> {
+    pub(crate) fn open(path: &Path, format: FileFormat) -> Result<Self> {
         Ok(match format {
             FileFormat::Tfrecord => Self::Tfrecord(RecordReader::open(path)?),
-            FileFormat::ArrayRecord => {
-                let reader = ArrayRecordReader::open(path)?;
-                let numbers = 0..reader.len();
-                Self::ArrayRecord(reader, numbers)
-            }
-            FileFormat::Parquet => {
-                let file = fs::File::open(path)?.into_file();
-                let batches = ParquetRecordBatchReaderBuilder::try_new(file)
-                    .and_then(|builder| builder.with_batch_size(ROW_GROUP_ROWS).build())
-                    .map_err(|error| Error::format(path, error))?;
-                Self::Parquet { batches, path: path.into(), ready: Vec::new().into_iter() }
-            }
+            FileFormat::ArrayRecord => Self::ArrayRecord { reader: ArrayRecordReader::open(path)?, next: 0 },
+            FileFormat::Parquet => Self::Parquet(ParquetReader::open(path)?),
         })
+    }
+
+    /// The example with this number, counted from 0. The next one is the cheapest, one before it the dearest.
+    pub(crate) fn read(&mut self, number: u64) -> Result<Vec<u8>> {
+        let (record, path) = match self {
+            Self::Tfrecord(reader) => {
+                reader.seek(number)?;
+                (reader.next(), reader.path())
+            }
+            Self::ArrayRecord { reader, .. } => return reader.read(number),
+            Self::Parquet(reader) => {
+                reader.seek(number)?;
+                (reader.next(), reader.path.as_path())
+            }
+        };
+        record.unwrap_or_else(|| Err(Error::format(path, format!("record {number} is missing"))))
     }
 }
 
@@ -152,21 +158,70 @@ impl Iterator for ShardReader {
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             Self::Tfrecord(reader) => reader.next(),
-            Self::ArrayRecord(reader, numbers) => Some(reader.read(numbers.next()?)),
-            Self::Parquet { batches, path, ready } => loop {
-                if let Some(record) = ready.next() {
-                    return Some(Ok(record));
-                }
-                let batch = match batches.next()? {
-                    Ok(batch) => batch,
-                    Err(error) => return Some(Err(Error::format(path, error))),
-                };
-                let column = batch.column_by_name("data").and_then(|column| column.as_binary_opt::<i32>());
-                let Some(column) = column.filter(|column| column.null_count() == 0) else {
-                    return Some(Err(Error::format(path, "no column \"data\" of bytes")));
-                };
-                *ready = column.iter().flatten().map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
-            },
+            Self::ArrayRecord { reader, next } => {
+                let number = *next;
+                *next += 1;
+                (number < reader.len()).then(|| reader.read(number))
+            }
+            Self::Parquet(reader) => reader.next(),
+        }
+    }
+}
+
+/// A table of examples.
+#[derive(Debug)]
+pub(crate) struct ParquetReader {
+    path: PathBuf,
+    batches: ParquetRecordBatchReader,
+    ready: std::vec::IntoIter<Vec<u8>>,
+    next: u64,
+}
+
+impl ParquetReader {
+    fn open(path: &Path) -> Result<Self> {
+        let batches = Self::batches(path, 0)?;
+        Ok(Self { path: path.into(), batches, ready: Vec::new().into_iter(), next: 0 })
+    }
+
+    fn batches(path: &Path, start: u64) -> Result<ParquetRecordBatchReader> {
+        let file = fs::File::open(path)?.into_file();
+        ParquetRecordBatchReaderBuilder::try_new(file)
+            .and_then(|builder| builder.with_batch_size(ROW_GROUP_ROWS).with_offset(start as usize).build())
+            .map_err(|error| Error::format(path, error))
+    }
+
+    fn seek(&mut self, number: u64) -> Result<()> {
+        match number.checked_sub(self.next) {
+            Some(ahead) if ahead < self.ready.len() as u64 => drop(self.ready.by_ref().take(ahead as usize).count()),
+            Some(0) => {}
+            _ => {
+                self.batches = Self::batches(&self.path, number)?;
+                self.ready = Vec::new().into_iter();
+            }
+        }
+        self.next = number;
+        Ok(())
+    }
+}
+
+impl Iterator for ParquetReader {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.ready.next() {
+                self.next += 1;
+                return Some(Ok(record));
+            }
+            let batch = match self.batches.next()? {
+                Ok(batch) => batch,
+                Err(error) => return Some(Err(Error::format(&self.path, error))),
+            };
+            let column = batch.column_by_name("data").and_then(|column| column.as_binary_opt::<i32>());
+            let Some(column) = column.filter(|column| column.null_count() == 0) else {
+                return Some(Err(Error::format(&self.path, "no column \"data\" of bytes")));
+            };
+            self.ready = column.iter().flatten().map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter();
         }
     }
 }

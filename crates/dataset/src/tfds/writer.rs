@@ -1,28 +1,33 @@
 //! Writes and reads the examples of a configuration.
 
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::features::{Config, Example, features_json};
-use super::info::{ascii_json, dataset_info, folder, shard_name};
+use super::features::{Config, Example, ExampleView, features_json, widen};
+use super::info::{Info, ascii_json, dataset_info, folder, shard_name};
 use super::records::{FileFormat, ShardReader, ShardWriter};
 use super::shuffle::{hash_key, shard_count, shard_of};
 use crate::label::Nsfw;
 use crate::publish::{FileEntry, publish, remove_temporary};
-use crate::{Error, Result, proto};
+use crate::{Error, Result};
 
-/// The part of the examples that is sorted in memory at a time.
+/// Examples that are held, and sorted, in memory.
+const MEMORY_BYTES: usize = 192 << 20;
+/// Roughly the size of a bucket: three of them fit, in case some are larger than others.
 const BUCKET_BYTES: u64 = 64 << 20;
 /// Open files are limited: above 16 GiB of examples buckets are split again before they are sorted.
 const BUCKETS_MAX: u64 = 256;
 /// A bucket that is split becomes so many: 2^6.
 const SPLIT_BITS: u32 = 6;
+/// A spilled example: hash, length, then the example itself.
+const SPILL_HEAD: usize = 24;
 
-/// Writes one configuration in the order TFDS gives it, in two passes over the disk: examples go to buckets by the top
-/// bits of their hash; then each bucket is sorted by itself and appended to the shards. A bucket that is too large for
-/// memory takes a pass more.
+/// Writes one configuration in the order TFDS gives it. What fits into memory is sorted there. What does not goes over
+/// the disk twice: examples go to buckets by the top bits of their hash; then each bucket is sorted by itself and
+/// appended to the shards. A bucket that is too large for memory takes a pass more.
 #[derive(Debug)]
 pub struct TfdsWriter {
     config: Config,
@@ -30,12 +35,48 @@ pub struct TfdsWriter {
     formats: Vec<FileFormat>,
     folder: PathBuf,
     spill: PathBuf,
-    buckets: Buckets,
-    /// Largest bucket that is sorted in memory.
-    sorted_bytes_max: u64,
+    batch: Batch,
+    buckets: Option<Buckets>,
+    /// Bits of the hash that tell a bucket, if there will be any.
+    bucket_bits: u32,
+    memory_bytes: usize,
     examples: u64,
     num_bytes: u64,
     largest: u128,
+}
+
+/// Examples in memory, compact, one behind the other.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    index: Vec<(u128, Range<usize>)>,
+}
+
+impl Batch {
+    /// The examples of a bucket, which goes away.
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path)?;
+        let (mut index, mut at) = (Vec::new(), 0);
+        while let Some(head) = bytes.get(at..at + SPILL_HEAD) {
+            let (hash, length) = head.split_at(16);
+            let length = u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize; // written by this process
+            index.push((
+                u128::from_be_bytes(hash.try_into().expect("16 bytes")),
+                at + SPILL_HEAD..at + SPILL_HEAD + length,
+            ));
+            at += SPILL_HEAD + length;
+        }
+        fs::remove_file(path)?;
+        Ok(Self { bytes, index })
+    }
+
+    fn sort(&mut self) {
+        self.index.sort_unstable_by_key(|(hash, _)| *hash);
+    }
+
+    fn examples(&self) -> impl Iterator<Item = (u128, &[u8])> {
+        self.index.iter().map(|(hash, range)| (*hash, &self.bytes[range.clone()]))
+    }
 }
 
 /// Examples on disk, apart by some bits of their hash.
@@ -58,13 +99,13 @@ impl Buckets {
         Ok(Self { files: paths.iter().map(create).collect::<Result<_, _>>()?, paths, skip, bits })
     }
 
-    fn push(&mut self, hash: u128, data: &[u8]) -> Result<()> {
+    fn push(&mut self, hash: u128, example: &[u8]) -> Result<()> {
         // In two steps: a shift by the whole width, where no bits tell the bucket, is not allowed.
         let bucket = (hash << self.skip) >> 64 >> (64 - self.bits);
         let out = &mut self.files[bucket as usize];
         out.write_all(&hash.to_be_bytes())?;
-        out.write_all(&(data.len() as u64).to_le_bytes())?;
-        Ok(out.write_all(data)?)
+        out.write_all(&(example.len() as u64).to_le_bytes())?;
+        Ok(out.write_all(example)?)
     }
 
     /// The files, and how many bits of the hash all examples of one have in common.
@@ -76,19 +117,27 @@ impl Buckets {
     }
 }
 
-/// Calls `each` with hash and data of every example in a bucket, and removes it.
-fn drain(path: &Path, mut each: impl FnMut(u128, Vec<u8>) -> Result<()>) -> Result<()> {
-    let mut file = std::io::BufReader::with_capacity(1 << 17, fs::File::open(path)?);
-    let mut head = [0; 24];
-    while file.by_ref().take(1).read(&mut head)? == 1 {
-        file.read_exact(&mut head[1..])?;
-        let (hash, length) = head.split_at(16);
-        let length = u64::from_le_bytes(length.try_into().expect("8 bytes"));
-        let mut data = Vec::with_capacity(length as usize); // written by this process
-        file.by_ref().take(length).read_to_end(&mut data)?;
-        each(u128::from_be_bytes(hash.try_into().expect("16 bytes")), data)?;
+/// The bucket that comes next, or parts of it where it is too large; `None` when all have been read.
+fn next_batch(waiting: &mut Vec<(PathBuf, u32)>, memory_bytes: usize) -> Result<Option<Batch>> {
+    while let Some((path, skip)) = waiting.pop() {
+        if fs::metadata(&path)?.len() <= memory_bytes as u64 || skip + SPLIT_BITS >= u128::BITS {
+            return Batch::read(&path).map(Some);
+        }
+        let mut parts = Buckets::create(&path, skip, SPLIT_BITS)?;
+        let mut file = std::io::BufReader::with_capacity(1 << 17, fs::File::open(&path)?);
+        let (mut head, mut example) = ([0; SPILL_HEAD], Vec::new());
+        while file.by_ref().take(1).read(&mut head)? == 1 {
+            file.read_exact(&mut head[1..])?;
+            let (hash, length) = head.split_at(16);
+            example.clear();
+            let length = u64::from_le_bytes(length.try_into().expect("8 bytes"));
+            file.by_ref().take(length).read_to_end(&mut example)?;
+            parts.push(u128::from_be_bytes(hash.try_into().expect("16 bytes")), &example)?;
+        }
+        fs::remove_file(&path)?;
+        waiting.extend(parts.finish()?.into_iter().rev());
     }
-    Ok(fs::remove_file(path)?)
+    Ok(None)
 }
 
 /// Publishes what holds the same shard in each format.
@@ -110,27 +159,55 @@ impl TfdsWriter {
         }
         fs::create_dir_all(&spill)?;
         let count = (expected_bytes / BUCKET_BYTES + 1).clamp(1, BUCKETS_MAX).next_power_of_two();
-        let buckets = Buckets::create(&spill.join("bucket"), 0, count.trailing_zeros())?;
-        let sorted_bytes_max = 4 * BUCKET_BYTES;
         let formats = if formats.is_empty() { vec![FileFormat::default()] } else { formats.to_vec() };
-        Ok(Self { config, formats, folder, spill, buckets, sorted_bytes_max, examples: 0, num_bytes: 0, largest: 0 })
+        Ok(Self {
+            config,
+            formats,
+            folder,
+            spill,
+            batch: Batch::default(),
+            buckets: None,
+            bucket_bits: count.trailing_zeros(),
+            memory_bytes: MEMORY_BYTES,
+            examples: 0,
+            num_bytes: 0,
+            largest: 0,
+        })
     }
 
     /// Adds an example. The key decides where it stands and must be unique.
     pub fn push(&mut self, key: &str, example: &Example) -> Result<()> {
-        let data = proto::encode(&example.to_features());
         let hash = hash_key(key);
-        self.buckets.push(hash, &data)?;
+        let start = self.batch.bytes.len();
+        example.encode_compact(&mut self.batch.bytes);
+        let end = self.batch.bytes.len();
+        self.batch.index.push((hash, start..end));
         self.examples += 1;
-        self.num_bytes += data.len() as u64;
+        self.num_bytes += example.encoded_len() as u64;
         self.largest = self.largest.max(hash);
+        if end < self.memory_bytes { Ok(()) } else { self.spill() }
+    }
+
+    /// Makes room in memory.
+    fn spill(&mut self) -> Result<()> {
+        if self.buckets.is_none() {
+            self.buckets = Some(Buckets::create(&self.spill.join("bucket"), 0, self.bucket_bits)?);
+        }
+        let buckets = self.buckets.as_mut().expect("made above");
+        self.batch.examples().try_for_each(|(hash, example)| buckets.push(hash, example))?;
+        self.batch.bytes.clear();
+        self.batch.index.clear();
         Ok(())
     }
 
     /// Sorts, writes the shards, and publishes `dataset_info.json` last.
-    pub fn finish(self) -> Result<Vec<FileEntry>> {
-        let Self { config, formats, folder, spill, buckets, .. } = self;
-        let mut waiting = buckets.finish()?;
+    pub fn finish(mut self) -> Result<Vec<FileEntry>> {
+        if self.buckets.is_some() {
+            self.spill()?;
+            self.batch = Batch::default(); // its memory is needed for the buckets
+        }
+        let Self { config, formats, folder, spill, buckets, batch, memory_bytes, .. } = self;
+        let mut waiting = buckets.map(Buckets::finish).transpose()?.unwrap_or_default();
         waiting.reverse();
         let shards = shard_count(self.num_bytes, self.examples);
         // Shards that stay empty have no file, and the names count the others: lengths are needed before names.
@@ -138,20 +215,11 @@ impl TfdsWriter {
         let mut files = Vec::new();
         let mut open: Option<(u64, Vec<ShardWriter>)> = None;
         let mut last: Option<u128> = None;
-        while let Some((path, skip)) = waiting.pop() {
-            if fs::metadata(&path)?.len() > self.sorted_bytes_max && skip + SPLIT_BITS < u128::BITS {
-                let mut parts = Buckets::create(&path, skip, SPLIT_BITS)?;
-                drain(&path, |hash, data| parts.push(hash, &data))?;
-                waiting.extend(parts.finish()?.into_iter().rev());
-                continue;
-            }
-            let mut examples = Vec::new();
-            drain(&path, |hash, data| {
-                examples.push((hash, data));
-                Ok(())
-            })?;
-            examples.sort_unstable_by_key(|&(hash, _)| hash);
-            for (hash, data) in examples {
+        let mut next = Some(batch);
+        let mut widened = Vec::new();
+        while let Some(mut batch) = next {
+            batch.sort();
+            for (hash, example) in batch.examples() {
                 if last == Some(hash) {
                     let folder = folder.display();
                     return Err(Error::Invalid(format!("pack {folder}: two examples have the same key")));
@@ -170,8 +238,18 @@ impl TfdsWriter {
                 }
                 *lengths.last_mut().expect("pushed above") += 1;
                 let (_, writers) = open.as_mut().expect("opened above");
-                writers.iter_mut().try_for_each(|writer| writer.push(&data))?;
+                let example = match config {
+                    Config::Images => example,
+                    Config::Embeddings => {
+                        widened.clear();
+                        widen(example, &mut widened);
+                        &widened
+                    }
+                };
+                writers.iter_mut().try_for_each(|writer| writer.push(example))?;
             }
+            drop(batch);
+            next = next_batch(&mut waiting, memory_bytes)?;
         }
         if let Some((_, done)) = open {
             published(done, &mut files)?;
@@ -208,20 +286,8 @@ pub struct TfdsReader {
 impl TfdsReader {
     /// Opens a version folder.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("dataset_info.json");
-        let info: serde_json::Value =
-            serde_json::from_slice(&fs::read(&path)?).map_err(|error| Error::format(&path, error))?;
-        let lengths =
-            info["splits"][0]["shardLengths"].as_array().ok_or_else(|| Error::format(&path, "no shardLengths"))?;
-        let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-        let shard_lengths: Vec<u64> =
-            lengths.iter().map(number).collect::<Option<_>>().ok_or_else(|| Error::format(&path, "shardLengths"))?;
-        let format = match info["fileFormat"].as_str() {
-            None => FileFormat::default(),
-            Some(name) => {
-                FileFormat::from_name(name).ok_or_else(|| Error::format(&path, format!("fileFormat {name:?}")))?
-            }
-        };
+        let Info { formats, shard_lengths } = Info::read(folder)?;
+        let format = formats[0];
         let path = |shard| folder.join(shard_name(format, shard, shard_lengths.len()));
         let shards: Vec<_> = shard_lengths.iter().enumerate().map(|(shard, &length)| (path(shard), length)).collect();
         Ok(Self { shards: shards.into_iter(), open: None, format, shard_lengths })
@@ -237,9 +303,8 @@ impl TfdsReader {
             match reader.next().transpose()? {
                 Some(record) => {
                     *left = left.checked_sub(1).ok_or_else(|| Error::format(path, "more records than shardLengths"))?;
-                    let features =
-                        proto::decode(&record).ok_or_else(|| Error::format(path, "not a tf.train.Example"))?;
-                    return Example::from_features(features).map(Some).map_err(|cause| Error::format(path, cause));
+                    let view = ExampleView::read(&record).map_err(|cause| Error::format(path, cause))?;
+                    return Ok(Some(view.to_example()));
                 }
                 None if *left > 0 => return Err(Error::format(path, format!("{left} records are missing"))),
                 None => self.open = None,
@@ -260,11 +325,11 @@ impl Iterator for TfdsReader {
 mod tests {
     use super::*;
 
-    /// The bytes of the one shard of 500 examples, sorted in buckets of so many bytes.
-    fn shard(sorted_bytes_max: u64) -> Vec<u8> {
+    /// The bytes of the one shard of 500 examples, sorted in buckets of so many bytes, expecting so many.
+    fn shard(memory_bytes: usize, expected_bytes: u64) -> Vec<u8> {
         let data = tempfile::tempdir().expect("a temporary folder");
-        let mut writer = TfdsWriter::create(data.path(), Config::Images, &[], 0).expect("a folder");
-        writer.sorted_bytes_max = sorted_bytes_max;
+        let mut writer = TfdsWriter::create(data.path(), Config::Images, &[], expected_bytes).expect("a folder");
+        writer.memory_bytes = memory_bytes;
         for row in 0..500 {
             let example = Example {
                 caption: format!("picture {row}"),
@@ -285,8 +350,9 @@ mod tests {
 
     #[test]
     fn buckets_that_are_too_large_are_split_and_give_the_same_bytes() {
-        let whole = shard(u64::MAX);
+        let whole = shard(usize::MAX, 0);
         assert!(whole.len() > 50_000);
-        assert!(shard(1000) == whole, "buckets of about three examples");
+        assert!(shard(1000, 0) == whole, "buckets of about three examples");
+        assert!(shard(10_000, 10 * BUCKET_BYTES) == whole, "sixteen buckets");
     }
 }
