@@ -1,7 +1,11 @@
-"""LAION-400M as img2dataset and clip-retrieval leave it, made of noise."""
+"""LAION-400M as img2dataset and clip-retrieval leave it, made of noise.
+
+usage: inputs.py images|embeddings FOLDER SHARDS PER_SHARD
+"""
 
 import io
 import json
+import sys
 import tarfile
 from pathlib import Path
 
@@ -68,3 +72,8 @@ def embeddings(folder: Path, shards: int, per_shard: int):
             np.save(folder / f"{kind}_emb_{shard}.npy", rows.astype(np.float16))
         rows = [row(rng, f"{shard:05}{position:04}", shard, position) for position in range(per_shard)]
         pq.write_table(pa.Table.from_pylist(rows), folder / f"metadata_{shard}.parquet")
+
+
+if __name__ == "__main__":
+    make = {"images": images, "embeddings": embeddings}[sys.argv[1]]
+    make(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
