@@ -1,15 +1,16 @@
 //! `stats`: the funnel of a run, or what a package holds.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 use dataset::Run;
-use dataset::tfds::TfdsReader;
 use pipeline::build::Report;
+use pipeline::stats;
 
 use crate::Ended;
 use crate::cli::Look;
 use crate::printer::Printer;
+
+/// Length of the longest bar, in characters.
+const BAR: u64 = 40;
 
 pub(super) fn run(options: &Look, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.folder);
@@ -20,37 +21,52 @@ pub(super) fn run(options: &Look, printer: &Printer) -> Result<Ended> {
     if !options.folder.join("dataset_info.json").exists() {
         bail!("{}: neither a finished run (report.json) nor a TFDS version folder", options.folder.display());
     }
-    let reader = TfdsReader::open(&options.folder)?;
-    let shards = reader.shard_lengths.len();
-    let (mut examples, mut sum) = (0u64, 0.0);
-    let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    let (mut nsfw, mut licenses) = (BTreeMap::<&str, u64>::new(), BTreeMap::<String, u64>::new());
-    for example in reader {
-        let example = example?;
-        examples += 1;
-        sum += example.similarity;
-        (least, most) = (least.min(example.similarity), most.max(example.similarity));
-        *nsfw.entry(example.nsfw.name()).or_default() += 1;
-        *licenses.entry(example.license).or_default() += 1;
-    }
-    let mean = if examples == 0 { 0.0 } else { sum / examples as f64 };
+    let stats = stats::package(&options.folder)?;
     if printer.json() {
-        let similarity = serde_json::json!({"least": least, "mean": mean, "most": most});
-        let all = serde_json::json!({
-            "examples": examples, "shards": shards, "nsfw": nsfw, "licenses": licenses, "similarity": similarity
-        });
-        printer.data(&all.to_string())?;
-        return Ok(Ended::Done);
-    }
-    printer.data(&format!("{examples} examples in {shards} shards"))?;
-    if examples > 0 {
-        printer.data(&format!("similarity {least:.3} to {most:.3}, mean {mean:.3}"))?;
-    }
-    for (name, count) in nsfw {
-        printer.data(&format!("{count:>10}  {name}"))?;
-    }
-    for (license, count) in licenses {
-        printer.data(&format!("{count:>10}  licence {license}"))?;
+        printer.data(&serde_json::to_string(&stats)?)?;
+    } else {
+        printer.data(&text(&stats))?;
     }
     Ok(Ended::Done)
+}
+
+fn text(stats: &stats::Stats) -> String {
+    let mut lines = vec![format!("{} examples in {} shards", stats.examples, stats.shards)];
+    let mut section = |title: &str, rows: Vec<(String, u64)>| {
+        lines.extend([String::new(), title.to_owned()]);
+        let most = rows.iter().map(|&(_, count)| count).max().unwrap_or(0).max(1);
+        for (name, count) in rows {
+            let share = 100.0 * count as f64 / stats.examples.max(1) as f64;
+            let bar = "█".repeat((count * BAR).div_ceil(most) as usize);
+            lines.push(format!("  {count:>12} {share:>6.1} %  {name:<24} {bar}").trim_end().to_owned());
+        }
+    };
+    section("NSFW tag", stats.nsfw.iter().map(|(&name, &count)| (name.to_owned(), count)).collect());
+    let similarity = &stats.similarity;
+    let title = match (similarity.least, similarity.mean, similarity.most) {
+        (Some(least), Some(mean), Some(most)) => format!("similarity {least:.3} to {most:.3}, mean {mean:.3}"),
+        _ => "similarity".to_owned(),
+    };
+    let mut rows: Vec<_> =
+        similarity.histogram.iter().map(|bin| (format!("from {:.2}", bin.from), bin.count)).collect();
+    if similarity.unknown > 0 {
+        rows.push(("unknown".to_owned(), similarity.unknown));
+    }
+    section(&title, rows);
+    let sizes = stats.sizes.iter().flat_map(|size| {
+        let side = size.side;
+        [(format!("one side ≥ {side}"), size.either), (format!("both sides ≥ {side}"), size.both)]
+    });
+    section("original size in pixels", sizes.collect());
+    let named = |names: &[stats::Name]| {
+        // They come from the web: nothing in them may steer the terminal.
+        let shown = |name: &str| name.chars().map(|letter| if letter.is_control() { '�' } else { letter }).collect();
+        names
+            .iter()
+            .map(|name| (if name.name.is_empty() { "(empty)".into() } else { shown(&name.name) }, name.count))
+            .collect()
+    };
+    section("licences", named(&stats.licenses));
+    section("hosts", named(&stats.hosts));
+    lines.join("\n")
 }

@@ -48,6 +48,16 @@ fn a_package_is_kept_in_the_file_formats_that_were_asked_for() {
     assert_eq!(call(&["verify", &package]).status, Some(0));
     let said = call(&["stats", &package, "--json"]).json();
     assert_eq!(said["examples"], 100);
+    let total = |counts: &serde_json::Value, field: &str| -> u64 {
+        counts.as_array().expect("a list").iter().map(|each| each[field].as_u64().expect("a count")).sum()
+    };
+    assert_eq!(total(&said["hosts"], "count"), 100);
+    let unknown = said["similarity"]["unknown"].as_u64().expect("a count");
+    assert_eq!(total(&said["similarity"]["histogram"], "count") + unknown, 100);
+    let text = call(&["stats", &package]).stdout;
+    for part in ["100 examples in 1 shards", "UNTAGGED", "from 0.30", "both sides ≥ 256", "example.com"] {
+        assert!(text.contains(part), "{text}");
+    }
 }
 
 #[test]
