@@ -314,16 +314,17 @@ impl Iterator for Reader {
             };
             self.state.position += 1;
             let skips = self.state.options.on_damage == OnDamage::Skip;
-            let sound = record
-                .and_then(|record| if skips { record.example().map(|_| ()).map(|()| record) } else { Ok(record) });
-            match sound {
-                Err(Error::Format { .. }) if skips => self.state.skipped += 1,
-                Err(error) => {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
-                Ok(record) => return Some(Ok(record)),
+            let damaged = match &record {
+                Ok(record) if skips => record.example().is_err(),
+                Ok(_) => false,
+                Err(error) => skips && matches!(error, Error::Format { .. }),
+            };
+            if damaged {
+                self.state.skipped += 1;
+                continue;
             }
+            self.ended = record.is_err();
+            return Some(record);
         }
         None
     }
