@@ -33,15 +33,8 @@ pub enum Error {
     #[error("model: {0}")]
     Tensor(#[from] candle_core::Error),
     /// A picture cannot be scaled.
-    #[error("resize {width} x {height} picture: {cause}")]
-    Resize {
-        /// In pixels.
-        width: u32,
-        /// In pixels.
-        height: u32,
-        /// Why.
-        cause: String,
-    },
+    #[error("resize a picture: {0}")]
+    Resize(String),
     /// The vector has no direction.
     #[error(transparent)]
     Embedding(#[from] dataset::Error),

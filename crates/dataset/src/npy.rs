@@ -150,6 +150,20 @@ impl MatrixReader {
         Ok(true)
     }
 
+    /// Appends the row with this number, whichever was read before.
+    pub fn append_row(&self, number: usize, out: &mut Vec<f16>) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        if number >= self.rows {
+            return Err(Error::format(&self.path, format!("no row {number}: it has {}", self.rows)));
+        }
+        let mut bytes = vec![0; self.columns * 2];
+        let place = self.data_offset + (number * self.columns * 2) as u64;
+        let read = self.file.get_ref().file().read_exact_at(&mut bytes, place);
+        read.map_err(|error| Error::format(&self.path, format!("row {number}: {error}")))?;
+        out.extend(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)));
+        Ok(())
+    }
+
     /// The next row as a checked embedding; `None` after the last.
     pub fn next_embedding(&mut self) -> Result<Option<Embedding>> {
         let mut row = Vec::new();

@@ -86,11 +86,22 @@ impl<R: FromBatch> TableReader<R> {
 
     /// Opens `path`, holding at most so many rows in memory.
     pub fn open_batched(path: &Path, batch_rows: usize) -> Result<Self> {
+        Self::open_from(path, batch_rows, 0)
+    }
+
+    /// Opens `path` at the row with this number.
+    pub fn open_at(path: &Path, start: u64) -> Result<Self> {
+        Self::open_from(path, BATCH_ROWS, start)
+    }
+
+    fn open_from(path: &Path, batch_rows: usize, start: u64) -> Result<Self> {
         let file = fs::File::open(path)?.into_file();
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
         let row_count = builder.metadata().file_metadata().num_rows().max(0) as u64;
-        let batches = builder.with_batch_size(batch_rows).build().map_err(|error| Error::format(path, error))?;
-        Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count, rows_read: 0 })
+        let rows_read = start.min(row_count);
+        let batches = builder.with_batch_size(batch_rows).with_offset(rows_read as usize).build();
+        let batches = batches.map_err(|error| Error::format(path, error))?;
+        Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count, rows_read })
     }
 
     /// Rows in the whole file.

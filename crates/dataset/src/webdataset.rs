@@ -10,7 +10,7 @@ use crate::publish::{Draft, FileEntry};
 use crate::{Error, Result};
 
 /// Longest member that is read: the largest JPEG anybody trains on is far below.
-const MEMBER_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const MEMBER_BYTES_MAX: u64 = 256 << 20;
 
 /// Writes a shard whose bytes depend on nothing but its content: no times, no user names.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub fn read_samples(path: &Path, mut each: impl FnMut(TarSample) -> Result<()>) 
 }
 
 /// WebDataset's rule: the key ends at the first dot of the last path component.
-fn split_name(name: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_name(name: &str) -> Option<(&str, &str)> {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = base + name[base..].find('.')?;
     (dot > base).then(|| (&name[..dot], &name[dot + 1..]))

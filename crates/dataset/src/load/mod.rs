@@ -1,4 +1,5 @@
-//! Reads packed datasets as training wants them: parts of them, in TFDS's order or shuffled, again from where it stopped.
+//! Reads packages as training wants them: parts of them, in TFDS's order or shuffled, decoded and in batches, again from
+//! where it stopped.
 //!
 //! ```no_run
 //! use dataset::load::{Dataset, ReadOptions, Shuffle};
@@ -19,32 +20,53 @@
 //! # }
 //! ```
 
+mod access;
+mod arrow;
+mod batch;
+mod batches;
+mod filter;
+mod join;
+mod matrices;
 mod order;
+mod passed;
+mod reader;
 mod source;
 mod split;
+mod tar;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use self::order::{Block, Interleave, Random};
-use self::source::Sources;
-use crate::tfds::{ExampleView, FileFormat, Info, shard_name};
+use self::join::Embeddings;
+use self::source::Shard;
+use crate::released::EmbeddingShard;
+use crate::tfds::{self, Config, FEATURES, Info, shard_name};
 use crate::{Error, Result};
 
+pub use self::access::Access;
+pub use self::batch::{Batch, Column, Pictures};
+pub use self::batches::{BatchOptions, Batches, Images};
+pub use self::filter::Filter;
+pub use self::passed::Passed;
+pub use self::reader::{Reader, Record, Share};
 pub use self::split::{Rounding, Split};
 
-/// A prepared configuration in its version folder.
+/// A package whose examples can be read.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     folder: PathBuf,
-    format: FileFormat,
-    shard_lengths: Vec<u64>,
+    shards: Arc<[Shard]>,
+    shard_lengths: Arc<[u64]>,
+    /// Of examples that have none themselves.
+    embeddings: Option<Arc<Embeddings>>,
 }
 
 /// What to read, and in which order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ReadOptions {
     /// In the split language of TFDS; `train` is everything.
     pub split: String,
@@ -57,6 +79,17 @@ pub struct ReadOptions {
     pub shuffle: Option<Shuffle>,
     /// What to do about a damaged record.
     pub on_damage: OnDamage,
+    /// Which examples are wanted; it is asked before a picture is decoded.
+    pub filter: Option<Filter>,
+    /// Features to read; the others stay empty, and what can be left unread is. All of them if there is no list.
+    pub features: Option<Vec<String>>,
+}
+
+impl ReadOptions {
+    /// Whether a feature is read.
+    pub fn wants(&self, feature: &str) -> bool {
+        self.features.as_ref().is_none_or(|features| features.iter().any(|known| known == feature))
+    }
 }
 
 impl Default for ReadOptions {
@@ -67,6 +100,8 @@ impl Default for ReadOptions {
             part: None,
             shuffle: None,
             on_damage: OnDamage::default(),
+            filter: None,
+            features: None,
         }
     }
 }
@@ -110,22 +145,73 @@ pub struct State {
     pub options: ReadOptions,
     /// Examples in the dataset: another number is another dataset.
     pub examples: u64,
-    /// Records passed so far.
-    pub position: u64,
+    /// Places in the order that have been passed so far. Readers that share an order each pass their own; put together,
+    /// they say what is left for any number of readers.
+    pub passed: Passed,
     /// Damaged ones among them.
     pub skipped: u64,
 }
 
 impl State {
     /// The format this program writes and reads.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 
 impl Dataset {
-    /// Opens a version folder, such as `laion400m/images/1.0.0`.
+    /// Opens a package: a version folder of TFDS such as `laion400m/images/1.0.0`, a folder of WebDataset shards, or one
+    /// of `img_emb_N.npy`, `text_emb_N.npy` and `metadata_N.parquet`.
     pub fn open(folder: &Path) -> Result<Self> {
-        let info = Info::read(folder)?;
-        Ok(Self { folder: folder.into(), format: info.formats[0], shard_lengths: info.shard_lengths })
+        let (shards, shard_lengths): (Vec<_>, Vec<_>) = if folder.join("dataset_info.json").exists() {
+            let info = Info::read(folder)?;
+            let (format, count) = (info.formats[0], info.shard_lengths.len());
+            let shard = |shard| Shard::Records(folder.join(shard_name(format, shard, count)).into(), format);
+            ((0..count).map(shard).collect(), info.shard_lengths)
+        } else {
+            let tars = tars(folder)?;
+            let matrices = if tars.is_empty() { EmbeddingShard::list(folder)? } else { Vec::new() };
+            if tars.is_empty() && matrices.is_empty() {
+                return Err(Error::Invalid(format!(
+                    "{}: no package: neither dataset_info.json, nor tars, nor img_emb_N.npy lie there",
+                    folder.display()
+                )));
+            }
+            let tar_lengths = tar::lengths(folder, &tars)?;
+            let matrix_lengths: Vec<_> = matrices.iter().map(EmbeddingShard::row_count).collect::<Result<_>>()?;
+            let tars = tars.into_iter().map(|path| Shard::Tar(path.into()));
+            let matrices =
+                matrices.into_iter().map(|shard| Shard::Matrices(shard.table.as_path().into(), shard.into()));
+            (tars.chain(matrices).collect(), [tar_lengths, matrix_lengths].concat())
+        };
+        Ok(Self { folder: folder.into(), shards: shards.into(), shard_lengths: shard_lengths.into(), embeddings: None })
+    }
+
+    /// Opens what the catalogue calls `laion400m`, `laion400m/images` or `laion400m/embeddings` below a data folder; the
+    /// name of the dataset and the version `1.0.0` may be left out or given.
+    pub fn named(name: &str, data: &Path) -> Result<Self> {
+        let bare = name.strip_suffix(tfds::VERSION).map_or(name, |name| name.trim_end_matches(['/', ':']));
+        let config = match bare.strip_prefix(tfds::DATASET) {
+            Some(config) => config.strip_prefix('/').unwrap_or(config),
+            None => bare,
+        };
+        let config = if config.is_empty() { Config::Images.name() } else { config };
+        let known = Config::ALL.into_iter().find(|known| known.name() == config);
+        let known =
+            known.ok_or_else(|| Error::Invalid(format!("{name:?}: neither a folder, nor images, nor embeddings")))?;
+        Self::open(&tfds::folder(data, known))
+    }
+
+    /// The same examples, each with the image and text embedding that another package has for it: `img_emb_N.npy`,
+    /// `text_emb_N.npy` and `metadata_N.parquet` by key, for pictures in tars; `laion400m/embeddings` of the same pairs
+    /// by number, for `laion400m/images`, where caption and URL must agree. An example without embeddings counts as
+    /// damaged.
+    pub fn with_embeddings(mut self, folder: &Path) -> Result<Self> {
+        self.embeddings = Some(Arc::new(Embeddings::open(&self, folder)?));
+        Ok(self)
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Examples in the split `train`.
@@ -143,210 +229,83 @@ impl Dataset {
         &self.shard_lengths
     }
 
+    /// Names of the features that its first example has.
+    pub fn features(&self) -> Result<Vec<&'static str>> {
+        let record = if self.is_empty() { None } else { Some(self.access().get(0)?) };
+        let example = record.as_ref().map(Record::example).transpose()?;
+        let has = |feature: &str| match feature {
+            "image" => example.as_ref().is_some_and(|example| example.image.is_some()),
+            "image_embedding" => example.as_ref().is_some_and(|example| example.image_embedding.is_some()),
+            "text_embedding" => example.as_ref().is_some_and(|example| example.text_embedding.is_some()),
+            _ => true,
+        };
+        Ok(FEATURES.into_iter().filter(|feature| has(feature)).collect())
+    }
+
     /// Which examples a split has.
     pub fn split(&self, text: &str, rounding: Rounding) -> Result<Split> {
-        let wrong = |cause| Error::Invalid(format!("{}: {cause}", self.folder.display()));
-        Split::parse(text, &self.shard_lengths, rounding).map_err(wrong)
+        Split::parse(text, &self.shard_lengths, rounding).map_err(|cause| self.wrong(cause))
+    }
+
+    /// Examples that a reader with these options passes: those of its part of the split, before filtering.
+    pub fn count(&self, options: &ReadOptions) -> Result<u64> {
+        Ok(self.part(options)?.len())
+    }
+
+    fn part(&self, options: &ReadOptions) -> Result<Split> {
+        let split = self.split(&options.split, options.rounding)?;
+        let Some((index, count)) = options.part else { return Ok(split) };
+        split.even(index, count, true).map_err(|cause| self.wrong(cause))
+    }
+
+    /// The state of a reader that has read nothing.
+    pub fn start(&self, options: &ReadOptions) -> State {
+        State {
+            version: State::VERSION,
+            options: options.clone(),
+            examples: self.len(),
+            passed: Passed::default(),
+            skipped: 0,
+        }
     }
 
     /// Reads from the start.
     pub fn read(&self, options: &ReadOptions) -> Result<Reader> {
-        self.resume(&State {
-            version: State::VERSION,
-            options: options.clone(),
-            examples: self.len(),
-            position: 0,
-            skipped: 0,
-        })
+        self.resume(&self.start(options))
     }
 
     /// Goes on where a reader stood.
     pub fn resume(&self, state: &State) -> Result<Reader> {
-        let wrong = |cause: String| Error::Invalid(format!("{}: {cause}", self.folder.display()));
-        if state.version != State::VERSION {
-            return Err(wrong(format!("a state of version {}, not {}", state.version, State::VERSION)));
-        }
-        if state.examples != self.len() {
-            return Err(wrong(format!("a state of {} examples, but there are {}", state.examples, self.len())));
-        }
-        let options = &state.options;
-        let mut split = self.split(&options.split, options.rounding)?;
-        if let Some((index, count)) = options.part {
-            split = split.even(index, count, true).map_err(wrong)?;
-        }
-        if state.position > split.len() {
-            return Err(wrong(format!("a state at record {} of {}", state.position, split.len())));
-        }
-        let mut shards = split.shards(&self.shard_lengths);
-        if let Some(shuffle) = &options.shuffle {
-            Random::new(shuffle.seed, shuffle.epoch).shuffle(&mut shards);
-        }
-        let mut reader = Reader {
-            order: Interleave::new(shards),
-            sources: Sources::new(self.clone()),
-            buffer: VecDeque::new(),
-            buffers: 0,
-            state: State { position: 0, ..state.clone() },
-            ended: false,
-        };
-        // What was passed is counted, not read; the buffer in which the state lies is put together again.
-        while reader.state.position < state.position && reader.next_buffer() {
-            let passed = (state.position - reader.state.position).min(reader.buffer.len() as u64);
-            reader.buffer.drain(..passed as usize);
-            reader.state.position += passed;
-        }
-        Ok(reader)
+        Reader::new(self, state, Share::default())
+    }
+
+    /// Goes on where a reader stood, or several of them whose passed places were put together, as one of several.
+    pub fn resume_share(&self, state: &State, share: Share) -> Result<Reader> {
+        Reader::new(self, state, share)
+    }
+
+    /// Reads batches, from the start or from where a reader stood, alone or as one of several.
+    pub fn batches(&self, state: &State, share: Share, options: &BatchOptions) -> Result<Batches> {
+        Batches::new(Reader::new(self, state, share)?, options)
     }
 
     /// Reads examples by their numbers, counted over all shards.
     pub fn access(&self) -> Access {
-        Access { sources: Sources::new(self.clone()) }
+        Access::new(self)
     }
 
-    fn shard_name(&self, shard: usize) -> String {
-        shard_name(self.format, shard, self.shard_lengths.len())
-    }
-}
-
-/// A record of an example.
-#[derive(Clone, Debug)]
-pub struct Record {
-    bytes: Vec<u8>,
-    path: PathBuf,
-    number: u64,
-}
-
-impl Record {
-    /// The example in it; the error names the file and the record.
-    pub fn example(&self) -> Result<ExampleView<'_>> {
-        let wrong = |cause| Error::format(&self.path, format!("record {}: {cause}", self.number));
-        ExampleView::read(&self.bytes).map_err(wrong)
-    }
-
-    /// The name TFDS gives an example (`ReadConfig(add_tfds_id=True)`): its file and its number there.
-    pub fn id(&self) -> String {
-        format!("{}__{}", self.path.file_name().unwrap_or_default().display(), self.number)
+    fn wrong(&self, cause: impl std::fmt::Display) -> Error {
+        Error::Invalid(format!("{}: {cause}", self.folder.display()))
     }
 }
 
-/// Records in their order.
-#[derive(Debug)]
-pub struct Reader {
-    order: Interleave,
-    sources: Sources,
-    /// What comes next: records by shard and number. Each is read when its turn comes, or all of them together.
-    buffer: VecDeque<Slot>,
-    /// Buffers so far.
-    buffers: u64,
-    state: State,
-    ended: bool,
-}
-
-/// A place in the buffer.
-#[derive(Debug)]
-enum Slot {
-    Waiting(usize, u64),
-    Read(Result<Record>),
-}
-
-impl Reader {
-    /// Where it stands now.
-    pub fn state(&self) -> State {
-        self.state.clone()
+/// The tars of a folder, by name.
+fn tars(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        found.extend(Some(path).filter(|path| path.extension().is_some_and(|ending| ending == "tar")));
     }
-
-    /// Damaged records that were passed over.
-    pub fn skipped(&self) -> u64 {
-        self.state.skipped
-    }
-
-    /// Fills the buffer with the places of the next records; false at the end.
-    fn next_buffer(&mut self) -> bool {
-        let shuffle = self.state.options.shuffle.as_ref();
-        let least = shuffle.map_or(1, |shuffle| shuffle.buffer.max(1));
-        let mut places = Vec::new();
-        while (places.len() as u64) < least {
-            let Some(Block { shard, records }) = self.order.next() else { break };
-            places.extend(records.map(|record| (shard, record)));
-        }
-        let mut slots: Vec<_> = places.into_iter().map(|(shard, record)| Slot::Waiting(shard, record)).collect();
-        if let Some(shuffle) = shuffle {
-            self.buffers += 1;
-            // A stream of its own for each buffer of each epoch; stream 0 of an epoch orders the shards.
-            Random::new(shuffle.seed ^ self.buffers.rotate_left(32), shuffle.epoch).shuffle(&mut slots);
-        }
-        self.buffer = slots.into();
-        !self.buffer.is_empty()
-    }
-
-    /// Reads all that waits in the buffer, in the order of the files.
-    fn read_buffer(&mut self) {
-        let mut waiting: Vec<_> = Vec::new();
-        for (place, slot) in self.buffer.iter().enumerate() {
-            if let Slot::Waiting(shard, record) = slot {
-                waiting.push((*shard, *record, place));
-            }
-        }
-        waiting.sort_unstable();
-        for (shard, record, place) in waiting {
-            self.buffer[place] = Slot::Read(self.sources.read(shard, record));
-        }
-    }
-}
-
-impl Iterator for Reader {
-    type Item = Result<Record>;
-
-    fn next(&mut self) -> Option<Result<Record>> {
-        while !self.ended {
-            let slot = match self.buffer.pop_front() {
-                Some(slot) => slot,
-                None if self.next_buffer() => continue,
-                None => break,
-            };
-            let record = match slot {
-                Slot::Read(record) => record,
-                waiting @ Slot::Waiting(..) => {
-                    self.buffer.push_front(waiting);
-                    self.read_buffer();
-                    continue;
-                }
-            };
-            self.state.position += 1;
-            let skips = self.state.options.on_damage == OnDamage::Skip;
-            let damaged = match &record {
-                Ok(record) if skips => record.example().is_err(),
-                Ok(_) => false,
-                Err(error) => skips && matches!(error, Error::Format { .. }),
-            };
-            if damaged {
-                self.state.skipped += 1;
-                continue;
-            }
-            self.ended = record.is_err();
-            return Some(record);
-        }
-        None
-    }
-}
-
-/// Examples by their numbers.
-#[derive(Debug)]
-pub struct Access {
-    sources: Sources,
-}
-
-impl Access {
-    /// The record of the example with this number, counted over all shards.
-    pub fn get(&mut self, number: u64) -> Result<Record> {
-        let dataset = self.sources.dataset();
-        let mut record = number;
-        for (shard, &length) in dataset.shard_lengths.iter().enumerate() {
-            match record.checked_sub(length) {
-                None => return self.sources.read(shard, record),
-                Some(rest) => record = rest,
-            }
-        }
-        Err(Error::Invalid(format!("{}: no example {number}, there are {}", dataset.folder.display(), dataset.len())))
-    }
+    found.sort_unstable();
+    Ok(found)
 }

@@ -25,7 +25,7 @@ pub struct EmbeddingShard {
 impl EmbeddingShard {
     /// Shards whose files lie in `folder`, or in its folders `img_emb`, `text_emb` and `metadata`. clip-retrieval pads
     /// the numbers with zeros once there are more than ten.
-    pub(super) fn list(folder: &Path) -> Result<Vec<Self>> {
+    pub(crate) fn list(folder: &Path) -> Result<Vec<Self>> {
         let nested = folder.join("img_emb").is_dir();
         let place = |kind: &str| if nested { folder.join(kind) } else { folder.to_owned() };
         let shard = |(number, digits): (u32, String)| {
@@ -50,16 +50,24 @@ impl EmbeddingShard {
         Ok(TableReader::<ReleasedRow>::open(&self.table)?.row_count())
     }
 
-    /// Calls `each` for every row in order. Tables and matrices of different lengths, or of other widths than
-    /// `dimensions`, are an error: nobody can tell which row belongs to which.
-    pub fn read(&self, dimensions: usize, mut each: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
-        let (mut images, mut texts) = (MatrixReader::open(&self.image)?, MatrixReader::open(&self.text)?);
+    /// Both matrices and the table. Different lengths are an error: nobody can tell which row belongs to which.
+    pub(crate) fn open(&self) -> Result<(MatrixReader, MatrixReader, TableReader<ReleasedRow>)> {
+        let (images, texts) = (MatrixReader::open(&self.image)?, MatrixReader::open(&self.text)?);
         let rows = TableReader::<ReleasedRow>::open(&self.table)?;
         for (path, matrix) in [(&self.image, &images), (&self.text, &texts)] {
             if matrix.rows() as u64 != rows.row_count() {
                 let cause = format!("{} rows, but {} has {}", matrix.rows(), self.table.display(), rows.row_count());
                 return Err(Error::format(path, cause));
             }
+        }
+        Ok((images, texts, rows))
+    }
+
+    /// Calls `each` for every row in order. Tables and matrices of different lengths, or of other widths than
+    /// `dimensions`, are an error.
+    pub fn read(&self, dimensions: usize, mut each: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
+        let (mut images, mut texts, rows) = self.open()?;
+        for (path, matrix) in [(&self.image, &images), (&self.text, &texts)] {
             if matrix.columns() != dimensions {
                 return Err(Error::format(path, format!("{} dimensions, not {dimensions}", matrix.columns())));
             }

@@ -17,6 +17,7 @@ use fs_err as fs;
 pub use embeddings::EmbeddingShard;
 pub use images::{ImageShard, Join};
 pub use row::ReleasedRow;
+pub(crate) use row::size;
 
 use crate::tfds::Example;
 use crate::{Error, Result, Status};

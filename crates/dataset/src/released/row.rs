@@ -54,6 +54,15 @@ impl ReleasedRow {
     }
 }
 
+impl ReleasedRow {
+    /// The example of a row that must not be left out: an unknown caption or URL is empty.
+    pub(crate) fn into_example_or_empty(mut self) -> Example {
+        self.caption.get_or_insert_default();
+        self.url.get_or_insert_default();
+        self.into_example().expect("both are there")
+    }
+}
+
 impl FromBatch for ReleasedRow {
     fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>, String> {
         let required = |names: &[&str]| texts(batch, names)?.ok_or_else(|| format!("no column {:?}", names[0]));
@@ -81,7 +90,7 @@ impl FromBatch for ReleasedRow {
 }
 
 /// Sizes are floats where pandas met a row without one.
-fn size(value: f64) -> Option<i32> {
+pub(crate) fn size(value: f64) -> Option<i32> {
     (0.0..=f64::from(i32::MAX)).contains(&value).then_some(value as i32)
 }
 

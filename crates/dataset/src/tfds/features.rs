@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use half::f16;
-use half::vec::HalfFloatVecExt;
+use half::slice::HalfFloatSliceExt;
 use serde_json::{Value, json};
 
 use crate::label::Nsfw;
@@ -104,6 +104,69 @@ impl Example {
     }
 }
 
+/// The values of an embedding as they lie in their file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values<'a> {
+    /// Each value is 4 bytes of a little-endian float32, as TFDS stores it.
+    Floats(Cow<'a, [u8]>),
+    /// As LAION-400M stores it.
+    Halves(&'a [f16]),
+}
+
+impl Values<'_> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Floats(bytes) => bytes.len() / 4,
+            Self::Halves(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends them as float16: exactly, where they were float16 before TFDS widened them.
+    pub fn append_to(&self, out: &mut Vec<f16>) {
+        const PART: usize = 256;
+        match self {
+            Self::Halves(values) => out.extend_from_slice(values),
+            Self::Floats(bytes) => {
+                let mut floats = [0.0; PART]; // so many at a time that the processor's own instruction converts them
+                for part in bytes.as_chunks().0.chunks(PART) {
+                    let floats = &mut floats[..part.len()];
+                    floats.iter_mut().zip(part).for_each(|(float, &bytes)| *float = f32::from_le_bytes(bytes));
+                    let start = out.len();
+                    out.resize(start + part.len(), f16::ZERO);
+                    out[start..].convert_from_f32_slice(floats);
+                }
+            }
+        }
+    }
+
+    /// A copy as float16.
+    pub fn to_vec(&self) -> Vec<f16> {
+        let mut values = Vec::with_capacity(self.len());
+        self.append_to(&mut values);
+        values
+    }
+}
+
+/// Names of the features of both configurations.
+pub const FEATURES: [&str; 10] = [
+    "caption",
+    "image",
+    "image_embedding",
+    "license",
+    "nsfw",
+    "original_height",
+    "original_width",
+    "similarity",
+    "text_embedding",
+    "url",
+];
+
 /// An example as it lies in its record; nothing is copied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExampleView<'a> {
@@ -111,10 +174,10 @@ pub struct ExampleView<'a> {
     pub caption: &'a str,
     /// As in [`Example`].
     pub image: Option<&'a [u8]>,
-    /// Image embedding, each value as 4 bytes of a little-endian float32; the embeddings configuration only.
-    pub image_embedding: Option<Cow<'a, [u8]>>,
+    /// Image embedding; the embeddings configuration only.
+    pub image_embedding: Option<Values<'a>>,
     /// Text embedding, there if the other one is, and like it.
-    pub text_embedding: Option<Cow<'a, [u8]>>,
+    pub text_embedding: Option<Values<'a>>,
     /// As in [`Example`].
     pub license: &'a str,
     /// As in [`Example`].
@@ -184,7 +247,9 @@ impl<'a> ExampleView<'a> {
         };
         let (image_embedding, text_embedding) = match (next(), next()) {
             (None, None) => (None, None),
-            (Some(Feature::Floats(image)), Some(Feature::Floats(text))) => (Some(image), Some(text)),
+            (Some(Feature::Floats(image)), Some(Feature::Floats(text))) => {
+                (Some(Values::Floats(image)), Some(Values::Floats(text)))
+            }
             (Some(Feature::Floats(_)), text) => return Err(wrong("text_embedding", text.as_ref())),
             (image, _) => return Err(wrong("image_embedding", image.as_ref())),
         };
@@ -202,6 +267,23 @@ impl<'a> ExampleView<'a> {
         })
     }
 
+    /// The same example, nothing copied.
+    pub fn of(example: &'a Example) -> Self {
+        let embedding = |values: &'a Vec<f16>| Values::Halves(values);
+        Self {
+            caption: &example.caption,
+            image: example.image.as_deref(),
+            image_embedding: example.embeddings.as_ref().map(|(image, _)| embedding(image)),
+            text_embedding: example.embeddings.as_ref().map(|(_, text)| embedding(text)),
+            license: &example.license,
+            nsfw: example.nsfw,
+            original_height: example.original_height,
+            original_width: example.original_width,
+            similarity: example.similarity,
+            url: &example.url,
+        }
+    }
+
     /// A copy that needs no record.
     pub fn to_example(&self) -> Example {
         Example {
@@ -209,9 +291,9 @@ impl<'a> ExampleView<'a> {
             image: self.image.map(<[u8]>::to_vec),
             embeddings: self
                 .image_embedding
-                .as_deref()
-                .zip(self.text_embedding.as_deref())
-                .map(|(image, text)| (narrowed(image), narrowed(text))),
+                .as_ref()
+                .map(Values::to_vec)
+                .zip(self.text_embedding.as_ref().map(Values::to_vec)),
             license: self.license.into(),
             nsfw: self.nsfw,
             original_height: self.original_height,
@@ -235,12 +317,6 @@ pub(super) fn widen(compact: &[u8], out: &mut Vec<u8>) {
     });
     decoded.expect("encoded by this process");
     proto::encode(&features, out);
-}
-
-/// The bytes of float32 as float16.
-fn narrowed(bytes: &[u8]) -> Vec<f16> {
-    let floats: Vec<f32> = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-    Vec::from_f32_slice(&floats)
 }
 
 /// `features.json`: the types and documentation of the features. Keys are in sorted order.

@@ -12,7 +12,7 @@ mod records;
 mod shuffle;
 mod writer;
 
-pub use features::{Config, Example, ExampleView};
+pub use features::{Config, Example, ExampleView, FEATURES, Values};
 pub use info::{DATASET, Info, SPLIT, VERSION, folder, shard_name};
 pub use records::FileFormat;
 pub(crate) use records::ShardReader;

@@ -1,4 +1,10 @@
-//! Encoded pictures to pixels and back: JPEG, PNG and WebP, whatever the web sends.
+//! Encoded pictures to pixels and back: JPEG, PNG, WebP and BMP, whatever the web sends.
+
+mod decoder;
+#[cfg_attr(feature = "native", path = "turbo.rs")]
+#[cfg_attr(not(feature = "native"), path = "pure.rs")]
+mod jpeg;
+mod square;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -7,6 +13,9 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::{Error, Failure, Pixels, Result};
+
+pub use decoder::Decoder;
+pub use square::Squares;
 
 /// What a decoded picture may cost.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +30,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    fn check(&self, width: u32, height: u32) -> Result<(), (Failure, String)> {
+        if u64::from(width) * u64::from(height) > self.pixels_max {
+            return Err((Failure::TooManyPixels, format!("{width} x {height} pixels")));
+        }
+        Ok(())
+    }
+}
+
 /// A decoded picture and what its file said of it.
 #[derive(Clone, Debug)]
 pub struct Picture {
@@ -30,30 +48,28 @@ pub struct Picture {
     pub exif: String,
 }
 
-/// Whether the bytes start as a JPEG, PNG or WebP does.
+/// Whether the bytes start as a JPEG, PNG or WebP does: what is taken from the web.
 pub fn is_image(bytes: &[u8]) -> bool {
-    format(bytes).is_some()
+    format(bytes).is_some_and(|format| format != ImageFormat::Bmp)
 }
 
 fn format(bytes: &[u8]) -> Option<ImageFormat> {
-    let format = image::guess_format(bytes).ok()?;
-    matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP).then_some(format)
+    use ImageFormat::{Bmp, Jpeg, Png, WebP};
+    image::guess_format(bytes).ok().filter(|format| matches!(format, Jpeg | Png | WebP | Bmp))
 }
 
 /// Decodes a picture. The failure is a row's; the text says more.
 pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, (Failure, String)> {
     let Some(format) = format(bytes) else {
-        return Err((Failure::NotAnImage, "neither JPEG, PNG nor WebP".into()));
+        return Err((Failure::NotAnImage, "neither JPEG, PNG, WebP nor BMP".into()));
     };
     let damaged = |error: image::ImageError| (Failure::ImageDamaged, error.to_string());
     let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.pixels_max {
-        return Err((Failure::TooManyPixels, format!("{width} x {height} pixels")));
-    }
+    limits.check(width, height)?;
     let metadata = decoder.exif_metadata().ok().flatten();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let turbo = if format == ImageFormat::Jpeg { native::decode_jpeg(bytes)? } else { None };
+    let turbo = if format == ImageFormat::Jpeg { decode_jpeg(bytes)? } else { None };
     let mut picture = match turbo {
         Some(picture) => picture,
         None => DynamicImage::from_decoder(decoder).map_err(damaged)?,
@@ -63,6 +79,16 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, (Failure, String)
     let pixels = Pixels::new(width, height, on_white(picture));
     let pixels = pixels.ok_or((Failure::ImageDamaged, "no pixels".to_owned()))?;
     Ok(Picture { pixels, exif: exif_json(metadata) })
+}
+
+/// What the JPEG decoder makes of it; `None` where the general decoder is to be asked.
+fn decode_jpeg(bytes: &[u8]) -> Result<Option<DynamicImage>, (Failure, String)> {
+    let damaged = |cause| (Failure::ImageDamaged, cause);
+    let mut jpegs = jpeg::Jpegs::new().map_err(damaged)?;
+    let Some((width, height)) = jpegs.header(bytes).map_err(damaged)? else { return Ok(None) };
+    let mut rgb = vec![0; width as usize * height as usize * 3];
+    jpegs.decode(bytes, 1, width, &mut rgb).map_err(damaged)?;
+    Ok(image::RgbImage::from_raw(width, height, rgb).map(DynamicImage::from))
 }
 
 fn on_white(picture: DynamicImage) -> Vec<u8> {
@@ -92,76 +118,7 @@ fn exif_json(metadata: Option<Vec<u8>>) -> String {
 
 /// Encodes a JPEG, 4:2:0, `quality` 1 to 100.
 pub fn encode_jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>> {
-    native::encode_jpeg(pixels, quality).map_err(|cause| Error::Invalid(format!("encode a JPEG: {cause}")))
-}
-
-#[cfg(feature = "native")]
-mod native {
-    use super::{DynamicImage, Failure, Pixels};
-
-    /// libjpeg-turbo; `None` where it cannot give RGB (CMYK), which the other decoder can.
-    pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<Option<DynamicImage>, (Failure, String)> {
-        let header = turbojpeg::read_header(bytes).map_err(|error| (Failure::ImageDamaged, error.to_string()))?;
-        if matches!(header.colorspace, turbojpeg::Colorspace::CMYK | turbojpeg::Colorspace::YCCK) {
-            return Ok(None);
-        }
-        let image = turbojpeg::decompress(bytes, turbojpeg::PixelFormat::RGB)
-            .map_err(|error| (Failure::ImageDamaged, error.to_string()))?;
-        let (width, height) = (image.width as u32, image.height as u32);
-        let buffer = image::RgbImage::from_raw(width, height, image.pixels);
-        buffer.map(|buffer| Some(DynamicImage::from(buffer))).ok_or((Failure::ImageDamaged, "no pixels".into()))
-    }
-
-    pub(super) fn encode_jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>, String> {
-        let width = pixels.width() as usize;
-        let image = turbojpeg::Image {
-            pixels: pixels.rgb(),
-            width,
-            pitch: width * 3,
-            height: pixels.height() as usize,
-            format: turbojpeg::PixelFormat::RGB,
-        };
-        let jpeg = turbojpeg::compress(image, quality.into(), turbojpeg::Subsamp::Sub2x2);
-        jpeg.map(|jpeg| jpeg.to_vec()).map_err(|error| error.to_string())
-    }
-}
-
-#[cfg(not(feature = "native"))]
-mod native {
-    use super::{DynamicImage, Failure, Pixels};
-
-    /// Leaves the picture to the decoder in Rust, which fills what a cut file lacks with grey and says nothing.
-    pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<Option<DynamicImage>, (Failure, String)> {
-        if has_end(bytes) { Ok(None) } else { Err((Failure::ImageDamaged, "the JPEG is cut off".into())) }
-    }
-
-    /// Walks the segments of a JPEG to its end marker (ITU-T T.81, annex B).
-    fn has_end(bytes: &[u8]) -> bool {
-        let mut at = 2;
-        while let Some(&[mark, kind]) = bytes.get(at..at + 2).and_then(|pair| pair.first_chunk()) {
-            at += match (mark, kind) {
-                (0xFF, 0xD9) => return true,
-                (0xFF, 0xFF) => 1,
-                // Between the segments of a scan lies its data, in which 0xFF is followed by 0 or a restart marker.
-                (0xFF, 0x00 | 0x01 | 0xD0..=0xD8) => 2,
-                (0xFF, _) => match bytes.get(at + 2..at + 4) {
-                    Some(length) => 2 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2),
-                    None => return false,
-                },
-                _ => 1,
-            };
-        }
-        false
-    }
-
-    pub(super) fn encode_jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>, String> {
-        let mut jpeg = Vec::new();
-        let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality);
-        let (width, height) = (pixels.width(), pixels.height());
-        image::ImageEncoder::write_image(encoder, pixels.rgb(), width, height, image::ExtendedColorType::Rgb8)
-            .map(|()| jpeg)
-            .map_err(|error| error.to_string())
-    }
+    jpeg::encode(pixels, quality).map_err(|cause| Error::Invalid(format!("encode a JPEG: {cause}")))
 }
 
 #[cfg(test)]

@@ -1,0 +1,89 @@
+//! The centred square that models look at.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+/// A side may be so many times the other one: the scaled picture is held whole.
+const RATIO_MAX: u32 = 256;
+
+/// Scales pictures as CLIP's preprocessing does: the shorter side to `side` (bicubic, a = -0.5, antialiased: PIL's
+/// `BICUBIC`), then the centre is cut out as torchvision's `CenterCrop` does.
+#[derive(Debug, Default)]
+pub struct Squares {
+    resizer: Resizer,
+    scaled: Vec<u8>,
+}
+
+impl Squares {
+    /// Fills `out`, `side * side * 3` bytes of RGB, from `width * height * 3` bytes. The error says why it cannot.
+    pub fn fill(&mut self, rgb: &[u8], width: u32, height: u32, side: u32, out: &mut [u8]) -> Result<(), String> {
+        let scale = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
+        let (wide, high) = if width <= height { (side, scale(height, width)) } else { (scale(width, height), side) };
+        if wide.max(high) > side.saturating_mul(RATIO_MAX) {
+            return Err(format!("{width} x {height}: its sides differ by a factor above {RATIO_MAX}"));
+        }
+        if (width, height) == (side, side) {
+            out.copy_from_slice(rgb);
+            return Ok(());
+        }
+        if (wide, high) == (side, side) {
+            return self.resize(rgb, (width, height), (wide, high), out);
+        }
+        let mut scaled = std::mem::take(&mut self.scaled);
+        scaled.resize(wide as usize * high as usize * 3, 0);
+        self.resize(rgb, (width, height), (wide, high), &mut scaled)?;
+        let (left, top) = (offset(wide, side) as usize * 3, offset(high, side) as usize);
+        let row_bytes = side as usize * 3;
+        let rows = scaled.chunks_exact(wide as usize * 3).skip(top);
+        out.chunks_exact_mut(row_bytes)
+            .zip(rows)
+            .for_each(|(out, row)| out.copy_from_slice(&row[left..left + row_bytes]));
+        self.scaled = scaled;
+        Ok(())
+    }
+
+    fn resize(&mut self, rgb: &[u8], from: (u32, u32), to: (u32, u32), out: &mut [u8]) -> Result<(), String> {
+        let source = ImageRef::new(from.0, from.1, rgb, PixelType::U8x3).map_err(|error| error.to_string())?;
+        let mut target = Image::from_slice_u8(to.0, to.1, out, PixelType::U8x3).map_err(|error| error.to_string())?;
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+        self.resizer.resize(&source, &mut target, &options).map_err(|error| error.to_string())
+    }
+}
+
+/// torchvision's centre crop: half of the rest, and a half rounds to the even number, as Python does.
+fn offset(length: u32, side: u32) -> u32 {
+    let rest = length - side;
+    if rest % 4 == 3 { rest / 2 + 1 } else { rest / 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn square(rgb: &[u8], width: u32, height: u32, side: u32) -> Result<Vec<u8>, String> {
+        let mut out = vec![0; (side * side * 3) as usize];
+        Squares::default().fill(rgb, width, height, side, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn the_crop_is_torchvisions() {
+        // int(round((length - side) / 2.0)) in Python 3
+        let expected = [(224, 0), (225, 0), (226, 1), (227, 2), (228, 2), (229, 2), (231, 4)];
+        for (length, left) in expected {
+            assert_eq!(offset(length, 224), left, "{length}");
+        }
+    }
+
+    #[test]
+    fn one_colour_stays_that_colour() {
+        let expected = [10, 200, 30].repeat(16 * 16);
+        assert_eq!(square(&[10, 200, 30].repeat(40 * 30), 40, 30, 16).expect("a picture"), expected);
+        assert_eq!(square(&[10, 200, 30].repeat(16 * 16), 16, 16, 16).expect("a picture"), expected);
+    }
+
+    #[test]
+    fn a_one_pixel_picture_and_a_thread_are_no_panic() {
+        assert!(square(&[1, 2, 3], 1, 1, 64).is_ok());
+        assert!(square(&vec![7; 180_000], 1, 60_000, 64).is_err());
+    }
+}
