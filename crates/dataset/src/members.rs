@@ -246,3 +246,100 @@ impl Window {
 fn unknown_compression(path: &Path, name: &str) -> Error {
     Error::format(path, format!("compressed with {name}, which this program does not read: decompress it, or use gzip"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Names and contents, as this walk finds them.
+    fn walked(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut members = Members::open(path)?;
+        let mut found = Vec::new();
+        while let Some(member) = members.next()? {
+            let content = members.part(&member, 0, member.bytes as usize)?.to_vec();
+            found.push((member.name, content));
+        }
+        Ok(found)
+    }
+
+    /// Names and contents, as the crate `tar` finds them.
+    fn listed(path: &Path) -> Vec<(String, Vec<u8>)> {
+        let mut archive = tar::Archive::new(fs::File::open(path).expect("written"));
+        let files = archive.entries().expect("an archive").map(|entry| entry.expect("sound"));
+        files
+            .filter(|entry| entry.header().entry_type().is_file())
+            .map(|mut entry| {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).expect("whole");
+                (entry.path().expect("text").to_string_lossy().into_owned(), content)
+            })
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn every_file_is_found_whatever_stands_between(
+            members in prop::collection::vec((0..4u8, "[a-z./]{1,8}", 0..260usize, 0..6000usize), 0..12),
+            compress in any::<bool>(),
+        ) {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let (plain, path) = (folder.path().join("plain.tar"), folder.path().join("00000.tar"));
+            let mut archive = tar::Builder::new(Vec::new());
+            for (number, (kind, name, more, bytes)) in members.into_iter().enumerate() {
+                let name = format!("{number}{name}{}", "x".repeat(more)).replace("..", "a").replace("//", "/");
+                let mut header = Header::new_gnu();
+                header.set_mode(0o644);
+                header.set_size(0);
+                match kind {
+                    0 => {
+                        header.set_entry_type(EntryType::Directory);
+                        archive.append_data(&mut header, name, &[][..]).expect("memory");
+                    }
+                    1 => {
+                        header.set_entry_type(EntryType::Symlink);
+                        archive.append_link(&mut header, name, "y".repeat(more)).expect("memory");
+                    }
+                    2 => {
+                        let pax = [("path", name.as_bytes()), ("mtime", b"1.5")];
+                        archive.append_pax_extensions(pax).expect("memory");
+                        header.set_size(bytes as u64);
+                        archive.append_data(&mut header, "short", &vec![7; bytes][..]).expect("memory");
+                    }
+                    _ => {
+                        header.set_size(bytes as u64);
+                        archive.append_data(&mut header, name, &vec![number as u8; bytes][..]).expect("memory");
+                    }
+                }
+            }
+            let bytes = archive.into_inner().expect("memory");
+            fs::write(&plain, &bytes).expect("room");
+            let content = if compress {
+                let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                io::Write::write_all(&mut out, &bytes).expect("memory");
+                out.finish().expect("memory")
+            } else {
+                bytes
+            };
+            fs::write(&path, content).expect("room");
+            prop_assert_eq!(walked(&path).expect("sound"), listed(&plain));
+        }
+
+        #[test]
+        fn no_bytes_make_the_walk_panic(places in prop::collection::vec((0..2048usize, any::<u8>()), 0..20), keep in 0..2048usize) {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let path = folder.path().join("00000.tar");
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut header = Header::new_gnu();
+            header.set_size(3);
+            archive.append_data(&mut header, "n".repeat(120), &b"abc"[..]).expect("memory");
+            let mut bytes = archive.into_inner().expect("memory");
+            for (place, byte) in places {
+                bytes[place] = byte;
+            }
+            fs::write(&path, &bytes[..keep]).expect("room");
+            let _ = walked(&path);
+        }
+    }
+}
