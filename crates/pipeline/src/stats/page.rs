@@ -30,7 +30,7 @@ pub fn page(name: &str, stats: &Stats) -> String {
         similarity(&stats.similarity, stats.examples),
         tags(stats),
         sizes(&stats.sizes, stats.examples),
-        names("Licences", "license", "As the pages said; <q>?</q> where nothing was found.", &stats.licenses, stats.examples),
+        names("Licences", "licence", "As the pages said; <q>?</q> where nothing was found.", &stats.licenses, stats.examples),
         names("Hosts", "host", "Of the picture URLs.", &stats.hosts, stats.examples),
     ]
     .concat();
@@ -67,8 +67,8 @@ fn tags(stats: &Stats) -> String {
 fn sizes(sizes: &[Size], examples: u64) -> String {
     let rows = sizes.iter().flat_map(|Size { side, either, both }| {
         [
-            (format!("one side at least {side}"), *either, "pale"),
-            (format!("both sides at least {side}"), *both, "bar"),
+            (format!("one side ≥ {side}"), *either, "pale"),
+            (format!("both sides ≥ {side}"), *both, "bar"),
         ]
     });
     section("sizes", "", "Original size", "In pixels, before the picture was resized.", &table("size", rows, examples))
@@ -85,7 +85,7 @@ fn names(title: &str, what: &str, about: &str, names: &[Name], examples: u64) ->
         let shown = if name.is_empty() { "(empty)".into() } else { escaped(name) };
         (format!("<bdi>{shown}</bdi>"), *count, if is_known(name) { "bar" } else { "none" })
     });
-    section(&format!("{what}s"), "", title, &about, &table(what, rows, examples))
+    section(&format!("{what}s"), "wide", title, &about, &table(what, rows, examples))
 }
 
 fn section(id: &str, class: &str, title: &str, about: &str, content: &str) -> String {
@@ -142,9 +142,9 @@ fn end(bin: &Bin) -> f64 {
 }
 
 /// Where the bars of the histogram stand, in units of its picture.
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 96.0;
 const TOP_EDGE: f64 = 28.0;
-const WIDTH: f64 = 1040.0;
+const WIDTH: f64 = 1008.0;
 const HEIGHT: f64 = 220.0;
 
 fn histogram(bins: &[Bin], mean: Option<f64>, summary: &str) -> String {
@@ -156,7 +156,7 @@ fn histogram(bins: &[Bin], mean: Option<f64>, summary: &str) -> String {
     let up = |count: f64| bottom - HEIGHT * count / scale;
     let along = |value: f64| LEFT + WIDTH * (value - bins[0].from) * super::BINS / bins.len() as f64;
     let mut out = format!(
-        "<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Histogram of the similarity. {summary}.\">\n",
+        "<div class=\"scroll\">\n<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Histogram of the similarity. {summary}.\">\n",
         right + 16.0,
         bottom + 28.0
     );
@@ -208,7 +208,7 @@ fn histogram(bins: &[Bin], mean: Option<f64>, summary: &str) -> String {
             x + shift
         );
     }
-    out + "</svg>\n"
+    out + "</svg>\n</div>\n"
 }
 
 /// The next of 1, 2, 5, 10, 20, 50 …
@@ -292,7 +292,7 @@ mod tests {
             "From 0.281 to 0.379, 0.331 on average; 45 examples have none.",
             "<title>0.30 to 0.32: 6,000</title>",
             "threshold of LAION-400M",
-            "both sides at least 256</th><td>9,000</td>",
+            "both sides ≥ 256</th><td>9,000</td>",
             "&lt;script&gt;alert(1)&lt;/script&gt;",
             "(empty)",
             "a�&quot;onload=&#39;x&#39;&amp;.example",
