@@ -127,7 +127,8 @@ impl Members {
                 EntryType::XGlobalHeader | EntryType::GNULongLink => {}
                 EntryType::GNUSparse => return Err(wrong(&"a sparse file, which this program does not read")),
                 EntryType::Regular => {
-                    let long_name = long_name.take().map(|name| name.split(|&byte| byte == 0).next().unwrap_or(&[]).to_vec());
+                    let long_name =
+                        long_name.take().map(|name| name.split(|&byte| byte == 0).next().unwrap_or(&[]).to_vec());
                     let name = long_name.unwrap_or(name);
                     let name = String::from_utf8_lossy(&name).into_owned();
                     let name = pax.take().and_then(|pax| pax_value(&pax, "path")).unwrap_or(name);
@@ -220,7 +221,8 @@ impl Window {
                 self.start += passed as u64;
                 // What lies before the window is decompressed and forgotten.
                 let before = offset - self.start;
-                let skipped = if self.buffer.is_empty() { io::copy(&mut source.take(before), &mut io::sink())? } else { 0 };
+                let skipped =
+                    if self.buffer.is_empty() { io::copy(&mut source.take(before), &mut io::sink())? } else { 0 };
                 self.start += skipped;
                 if skipped == before {
                     let wanted = bytes.max(WINDOW_BYTES).saturating_sub(self.buffer.len()) as u64;

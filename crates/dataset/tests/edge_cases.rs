@@ -49,7 +49,9 @@ impl<'a> Case<'a> {
 
     fn write(&self, folder: &Path) {
         let mut tar = TarWriter::create(&folder.join(format!("{:05}.tar", self.number))).expect("a new file");
-        self.members.iter().for_each(|(name, content)| drop(tar.push(name, content).expect("room")));
+        self.members.iter().for_each(|(name, content)| {
+            tar.push(name, content).expect("room");
+        });
         tar.publish().expect("room");
         let batch = RecordBatch::try_from_iter_with_nullable(
             self.columns.iter().map(|(name, values)| (*name, Arc::clone(values), true)),
@@ -216,10 +218,8 @@ fn numbers_that_are_missing_too_large_or_too_exact() {
         .with("similarity", floats([Some(0.300_012_345_678_901_2), None, Some(f64::INFINITY)]))
         .with("LICENSE", texts(&[Some("?"), None, Some("")]))
         .packed();
-    let values: Vec<_> = packed
-        .iter()
-        .map(|(_, e)| (e.original_width, e.original_height, e.similarity, e.license.as_str()))
-        .collect();
+    let values: Vec<_> =
+        packed.iter().map(|(_, e)| (e.original_width, e.original_height, e.similarity, e.license.as_str())).collect();
     // Every fraction is a float32 in TFDS's files.
     assert_eq!(values, [(11, 21, 0.300_012_350_082_397_46, "?"), (-1, -1, -1.0, ""), (-1, -1, -1.0, "")]);
     // TFDS: KeyError. Without the column no similarity is known.

@@ -278,7 +278,7 @@ fn a_tar_with_another_compression_or_one_cut_off_is_named() {
         let error = package(folder.path(), false).expect_err("not read").to_string();
         assert!(error.contains("00000.tar") && error.contains(name) && error.contains("gzip"), "{error}");
     }
-    for keep in [5, 12, 2000, 100_000] {
+    for keep in [5, 12, 2000, 90_000] {
         let folder = only_tars(|tar| gzip(&tar)[..keep].to_vec());
         let error = package(folder.path(), false).expect_err("cut off").to_string();
         assert!(error.contains("00000.tar"), "{keep}: {error}");
@@ -310,8 +310,7 @@ fn unsorted_examples_stay_in_their_order_in_shards_as_large_as_tfdss() {
 
     // TFDS's rule makes two shards of 150 MB.
     let data = tempfile::tempdir().expect("a temporary folder");
-    let mut writer =
-        TfdsWriter::create(data.path(), Config::Images, &[], 150_000_000).expect("a folder").unsorted(15);
+    let mut writer = TfdsWriter::create(data.path(), Config::Images, &[], 150_000_000).expect("a folder").unsorted(15);
     let picture = vec![7; 10_000_000];
     for _ in 0..15 {
         writer.push_with("any", &found[0], Content::Picture(&picture)).expect("room");

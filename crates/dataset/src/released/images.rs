@@ -333,8 +333,7 @@ impl Sample {
             return false;
         }
         let Ok(json) = serde_json::from_slice::<Beside<'_>>(&self.json) else { return false };
-        let differs =
-            |there: Option<Cow<'_, str>>, here: Option<&str>| matches!((there, here), (Some(there), Some(here)) if there != here);
+        let differs = |there: Option<Cow<'_, str>>, here: Option<&str>| matches!((there, here), (Some(there), Some(here)) if there != here);
         differs(json.url, url) || differs(json.caption, caption)
     }
 }

@@ -13,8 +13,8 @@ use super::records::{FileFormat, ShardReader, ShardWriter};
 use super::shuffle::{hash_key, shard_count, shard_of};
 use super::stored::{Content, Files, put_record, store};
 use crate::label::Nsfw;
-use crate::tfrecord::FRAME_BYTES;
 use crate::publish::{FileEntry, publish, remove_temporary};
+use crate::tfrecord::FRAME_BYTES;
 use crate::{Error, Result};
 
 /// Examples that are held, and sorted, in memory, with what says where each is.
@@ -169,9 +169,8 @@ impl Shards {
         if self.open.as_ref().is_none_or(|&(open, _)| open != shard) {
             self.publish()?;
             let (folder, number) = (&self.folder, self.lengths.len());
-            let create = |&format: &FileFormat| {
-                ShardWriter::create(&folder.join(format!("{}-{number}", format.name())), format)
-            };
+            let create =
+                |&format: &FileFormat| ShardWriter::create(&folder.join(format!("{}-{number}", format.name())), format);
             self.open = Some((shard, self.formats.iter().map(create).collect::<Result<_>>()?));
             self.lengths.push(0);
         }

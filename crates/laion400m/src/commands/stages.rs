@@ -103,7 +103,8 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
 /// nobody tells.
 fn cached_bytes() -> u64 {
     let told = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free = told.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let free =
+        told.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok());
     free.map_or(2 << 30, |kilobytes: u64| kilobytes * 1024 / 2)
 }
 

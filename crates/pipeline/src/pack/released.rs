@@ -24,12 +24,7 @@ pub struct ReleasedConfig {
 }
 
 /// Packs what lies in `input` below the TFDS data folder `data`.
-pub fn pack_released(
-    input: &Path,
-    data: &Path,
-    config: &ReleasedConfig,
-    progress: &dyn Progress,
-) -> Result<Summary> {
+pub fn pack_released(input: &Path, data: &Path, config: &ReleasedConfig, progress: &dyn Progress) -> Result<Summary> {
     let ReleasedConfig { join, ref formats, shuffle, cached_bytes } = *config;
     let released = Released::find(input)?;
     let (kind, files): (_, Vec<_>) = match &released {

@@ -15,7 +15,8 @@ const THRESHOLD: f64 = 0.3;
 pub fn page(name: &str, stats: &Stats) -> String {
     let name = escaped(name);
     let share = |part: u64| share(part, stats.examples);
-    let licensed: u64 = stats.licenses.iter().filter(|license| is_known(&license.name)).map(|license| license.count).sum();
+    let licensed: u64 =
+        stats.licenses.iter().filter(|license| is_known(&license.name)).map(|license| license.count).sum();
     let mean = stats.similarity.mean.map_or("unknown".into(), |mean| format!("{mean:.3}"));
     let files = if stats.shards == 1 { "1 file".into() } else { format!("{} files", grouped(stats.shards as u64)) };
     let tiles = [
@@ -30,7 +31,13 @@ pub fn page(name: &str, stats: &Stats) -> String {
         similarity(&stats.similarity, stats.examples),
         tags(stats),
         sizes(&stats.sizes, stats.examples),
-        names("Licences", "licence", "As the pages said; <q>?</q> where nothing was found.", &stats.licenses, stats.examples),
+        names(
+            "Licences",
+            "licence",
+            "As the pages said; <q>?</q> where nothing was found.",
+            &stats.licenses,
+            stats.examples,
+        ),
         names("Hosts", "host", "Of the picture URLs.", &stats.hosts, stats.examples),
     ]
     .concat();
@@ -66,10 +73,7 @@ fn tags(stats: &Stats) -> String {
 
 fn sizes(sizes: &[Size], examples: u64) -> String {
     let rows = sizes.iter().flat_map(|Size { side, either, both }| {
-        [
-            (format!("one side ≥ {side}"), *either, "pale"),
-            (format!("both sides ≥ {side}"), *both, "bar"),
-        ]
+        [(format!("one side ≥ {side}"), *either, "pale"), (format!("both sides ≥ {side}"), *both, "bar")]
     });
     section("sizes", "", "Original size", "In pixels, before the picture was resized.", &table("size", rows, examples))
 }
@@ -128,7 +132,11 @@ fn similarity(similarity: &Similarity, examples: u64) -> String {
     };
     let about = format!("Cosine of picture and caption, by CLIP. {range}{unknown}.");
     let bins = &similarity.histogram;
-    let content = if bins.is_empty() { String::new() } else { histogram(bins, similarity.mean, &range) + &bins_table(bins, examples) };
+    let content = if bins.is_empty() {
+        String::new()
+    } else {
+        histogram(bins, similarity.mean, &range) + &bins_table(bins, examples)
+    };
     section("similarity", "wide", "Similarity", &about, &content)
 }
 
@@ -187,7 +195,12 @@ fn histogram(bins: &[Bin], mean: Option<f64>, summary: &str) -> String {
             grouped(bin.count)
         );
         if place.is_multiple_of(labelled) {
-            let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.2}</text>", bottom + 18.0, bin.from);
+            let _ = writeln!(
+                out,
+                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.2}</text>",
+                bottom + 18.0,
+                bin.from
+            );
         }
     }
     // The lower one hangs its words to the left, so that both can be read where they are close.
