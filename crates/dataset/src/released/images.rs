@@ -263,12 +263,15 @@ impl Rows {
     }
 }
 
+/// Offset and length of a picture, or why it cannot be packed.
+type Place = Result<(u64, usize), Status>;
+
 /// What is known of a sample: of its files no more than packing needs.
 #[derive(Default)]
 struct Sample {
     key: String,
     /// Place among the endings, and where the picture lies or why it cannot be packed.
-    picture: Option<(usize, Result<(u64, usize), Status>)>,
+    picture: Option<(usize, Place)>,
     /// The picture, if it comes along.
     content: Option<Vec<u8>>,
     /// Whether there is a picture of a format that cannot be packed.
@@ -294,7 +297,7 @@ impl Sample {
         needs_json: bool,
     ) -> Result<()> {
         let is = |known: &&str| known.eq_ignore_ascii_case(ending);
-        if let Some(rank) = ENDINGS.iter().position(|known| is(&known)) {
+        if let Some(rank) = ENDINGS.iter().position(is) {
             if self.picture.as_ref().is_none_or(|&(earlier, _)| rank <= earlier) {
                 let checked = check(member, members, whole)?;
                 self.content = match checked {
@@ -307,13 +310,13 @@ impl Sample {
             self.json.clear();
             self.json.extend_from_slice(members.part(member, 0, member.bytes as usize)?);
         } else {
-            self.other |= OTHER_ENDINGS.iter().any(|known| is(&known));
+            self.other |= OTHER_ENDINGS.iter().any(is);
         }
         Ok(())
     }
 
     /// The picture, or why it cannot be packed; `None` if the sample has no picture at all.
-    fn picture(&self) -> Option<Result<(u64, usize), Status>> {
+    fn picture(&self) -> Option<Place> {
         let other = self.other.then_some(Err(Status::Dropped(Reason::ImageFormat)));
         self.picture.as_ref().map(|&(_, picture)| picture).or(other)
     }
