@@ -62,3 +62,17 @@ def test_the_funnel_is_shown(address, tmp_path):
     page = browse(address + "?view=report", tmp_path, "--dump-dom")
     for word in ("collect", "download", "other language", "precision"):
         assert word in page
+
+
+def test_the_page_of_a_package_is_drawn_and_fetches_nothing(program, run, tmp_path):
+    from PIL import Image
+
+    page, shot = tmp_path / "images.html", tmp_path / "page.png"
+    package = run / "packages/tfds/laion400m/images/1.0.0"
+    subprocess.run([program, "stats", package, "--html", page, "--quiet"], check=True, capture_output=True)
+    dom = browse(page.as_uri(), tmp_path, "--dump-dom")
+    assert "<h1>images/1.0.0</h1>" in dom and "threshold of LAION-400M" in dom
+    assert not re.search(r"<(script|link|img|iframe)|(src|href)=", dom)
+    browse(page.as_uri(), tmp_path, f"--screenshot={shot}", "--window-size=1200,1800")
+    colours = Image.open(shot).convert("RGB").getcolors(1 << 24)
+    assert sum(count for count, (r, g, b) in colours if b > r + 60) > 10_000, "bars are blue"

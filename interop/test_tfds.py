@@ -1,5 +1,6 @@
 """Real TensorFlow Datasets reads both configs, and every field of every example is that of its source row."""
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -155,6 +156,33 @@ def test_one_folder_holds_every_file_format_and_real_readers_find_theirs(program
     )
     alone = tfds.builder_from_directory(tmp_path / f"alone/laion400m/{config}/1.0.0").as_data_source("train")
     assert [example["url"] for example in alone] == [example["url"] for example in expected]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_unsorted_examples_are_read_in_the_order_of_the_input(program, tmp_path, config):
+    source = GOLDEN / f"inputs/{config}-100"
+    subprocess.run([program, "pack", source, "-o", tmp_path, "--no-shuffle", "--quiet"], check=True)
+    builder = tfds.builder_from_directory(tmp_path / f"laion400m/{config}/1.0.0")
+    assert builder.info.disable_shuffling
+    found = [example["caption"].decode() for example in examples(builder.data_dir)]
+    assert found == sorted(found, key=lambda caption: [int(part) for part in caption[1 : caption.index("]")].split("/")])
+    assert len(found) == 100
+
+
+def test_it_packs_compressed_tars_as_real_tfds_opens_them(program, tmp_path):
+    source = tmp_path / "input"
+    shutil.copytree(GOLDEN / "inputs/images-100", source)
+    for path in source.glob("*.tar"):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+        with tarfile.open(path, "r:*") as tar:
+            assert tar.getnames()
+    for name, folder in (("packed", source), ("plain", GOLDEN / "inputs/images-100")):
+        subprocess.run([program, "pack", folder, "-o", tmp_path / name, "--quiet"], check=True)
+    ours, plain = (
+        [file.read_bytes() for file in sorted((tmp_path / name / "laion400m/images/1.0.0").iterdir())]
+        for name in ("packed", "plain")
+    )
+    assert ours == plain
 
 
 SPLITS = """train train[:10%] train[33.4%:66.6%] train[-1%:] train[0shard] train[-3shard] train[2shard:5shard] train[:-20shard]

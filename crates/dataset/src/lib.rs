@@ -25,6 +25,8 @@ mod label;
 mod embedding;
 mod progress;
 mod row;
+mod crc;
+mod members;
 mod publish;
 mod run;
 

@@ -71,22 +71,26 @@ impl MatrixWriter {
 /// Reads a matrix row by row.
 #[derive(Debug)]
 pub struct MatrixReader {
-    file: std::io::BufReader<fs::File>,
+    file: fs::File,
     path: PathBuf,
     rows: usize,
     columns: usize,
     row: usize,
     data_offset: u64,
-    /// Of a row.
+    /// Rows that were read together.
     bytes: Vec<u8>,
+    /// The row that the bytes start with.
+    first: usize,
 }
+
+/// Read at once, unless a single row is longer.
+const READ_BYTES: usize = 1 << 17;
 
 impl MatrixReader {
     /// Opens `path` and checks its length against its header.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = fs::File::open(path)?;
+        let mut file = fs::File::open(path)?;
         let length = file.metadata()?.len();
-        let mut file = std::io::BufReader::with_capacity(1 << 17, file);
         let wrong = |cause: String| Error::format(path, cause);
         let cut = |_| Error::format(path, "the header is cut off");
         let mut start = [0; 8];
@@ -116,7 +120,7 @@ impl MatrixReader {
         if data.and_then(|data| data.checked_add(data_offset)) != Some(length) {
             return Err(wrong(format!("{rows} x {columns} float16 do not fill {length} bytes")));
         }
-        Ok(Self { file, path: path.into(), rows, columns, row: 0, data_offset, bytes: Vec::new() })
+        Ok(Self { file, path: path.into(), rows, columns, row: 0, data_offset, bytes: Vec::new(), first: 0 })
     }
 
     /// Rows of the whole file.
@@ -134,19 +138,29 @@ impl MatrixReader {
         self.data_offset
     }
 
+    /// The next row as the bytes of its little-endian values; `None` after the last.
+    pub fn next_row(&mut self) -> Result<Option<&[u8]>> {
+        let row_bytes = self.columns * 2;
+        if self.row == self.rows {
+            return Ok(None);
+        }
+        if (self.row - self.first) * row_bytes == self.bytes.len() {
+            let rows = (READ_BYTES / row_bytes).clamp(1, self.rows - self.row);
+            self.first = self.row;
+            self.bytes.resize(rows * row_bytes, 0);
+            let read = self.file.read_exact(&mut self.bytes);
+            read.map_err(|error| Error::format(&self.path, format!("row {}: {error}", self.row)))?;
+        }
+        self.row += 1;
+        let end = (self.row - self.first) * row_bytes;
+        Ok(Some(&self.bytes[end - row_bytes..end]))
+    }
+
     /// Reads the next row into `row`; false after the last.
     pub fn read_row(&mut self, row: &mut Vec<f16>) -> Result<bool> {
-        if self.row == self.rows {
-            return Ok(false);
-        }
-        self.bytes.resize(self.columns * 2, 0);
-        let place = self.row;
-        self.file
-            .read_exact(&mut self.bytes)
-            .map_err(|error| Error::format(&self.path, format!("row {place}: {error}")))?;
+        let Some(bytes) = self.next_row()? else { return Ok(false) };
         row.clear();
-        row.extend(self.bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)));
-        self.row += 1;
+        row.extend(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)));
         Ok(true)
     }
 
@@ -158,7 +172,7 @@ impl MatrixReader {
         }
         let mut bytes = vec![0; self.columns * 2];
         let place = self.data_offset + (number * self.columns * 2) as u64;
-        let read = self.file.get_ref().file().read_exact_at(&mut bytes, place);
+        let read = self.file.file().read_exact_at(&mut bytes, place);
         read.map_err(|error| Error::format(&self.path, format!("row {number}: {error}")))?;
         out.extend(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)));
         Ok(())

@@ -28,21 +28,21 @@ pub enum Feature<'a> {
 }
 
 impl Feature<'_> {
-    /// Field of `Feature`, and length of the list in it.
-    fn list(&self) -> (u64, usize) {
+    /// Length of the list in it.
+    fn list_len(&self) -> usize {
         match self {
-            Self::Bytes(bytes) => (1, field_len(bytes.len())),
-            Self::Floats(bytes) => (2, field_len(bytes.len())),
-            Self::Halves(values) => (2, field_len(values.len() * 4)),
-            Self::Int(value) => (3, field_len(varint_len(*value as u64))),
-            Self::Other => (1, 0),
+            Self::Bytes(bytes) => field_len(bytes.len()),
+            Self::Floats(bytes) => field_len(bytes.len()),
+            Self::Halves(values) => field_len(values.len() * 4),
+            Self::Int(value) => field_len(varint_len(*value as u64)),
+            Self::Other => 0,
         }
     }
 }
 
 /// Length of an entry of the map.
 fn entry_len(name: &str, feature: &Feature<'_>) -> usize {
-    field_len(name.len()) + field_len(field_len(feature.list().1))
+    field_len(name.len()) + field_len(field_len(feature.list_len()))
 }
 
 fn map_len(features: &[(&str, Feature<'_>)]) -> usize {
@@ -60,25 +60,48 @@ pub fn encode(features: &[(&str, Feature<'_>)], out: &mut Vec<u8>) {
     out.reserve(field_len(map));
     put_head(out, 1, map);
     for (name, feature) in features {
-        let (field, list) = feature.list();
-        put_head(out, 1, entry_len(name, feature));
-        put_bytes(out, 1, name.as_bytes());
-        put_head(out, 2, field_len(list));
-        put_head(out, field, list);
         match feature {
-            Feature::Bytes(bytes) => put_bytes(out, 1, bytes),
-            Feature::Floats(bytes) => put_bytes(out, 1, bytes),
-            Feature::Halves(values) => {
-                put_head(out, 1, values.len() * 4);
-                put_halves(out, values);
-            }
+            Feature::Bytes(bytes) => put_value(out, name, BYTES, bytes.len(), |out| out.extend_from_slice(bytes)),
+            Feature::Floats(bytes) => put_value(out, name, FLOATS, bytes.len(), |out| out.extend_from_slice(bytes)),
+            Feature::Halves(values) => put_value(out, name, FLOATS, values.len() * 4, |out| put_halves(out, values)),
             Feature::Int(value) => {
-                put_head(out, 1, varint_len(*value as u64));
-                put_varint(out, *value as u64);
+                put_value(out, name, INTS, varint_len(*value as u64), |out| put_varint(out, *value as u64));
             }
-            Feature::Other => {}
+            Feature::Other => {
+                put_head(out, 1, entry_len(name, feature));
+                put_bytes(out, 1, name.as_bytes());
+                put_head(out, 2, field_len(0));
+                put_head(out, BYTES, 0);
+            }
         }
     }
+}
+
+/// Fields of `Feature`.
+pub(crate) const BYTES: u64 = 1;
+pub(crate) const FLOATS: u64 = 2;
+const INTS: u64 = 3;
+
+/// Length of a feature in the map whose only value, or packed values, take so many bytes.
+pub(crate) fn value_len(name: &str, bytes: usize) -> usize {
+    field_len(field_len(name.len()) + field_len(field_len(field_len(bytes))))
+}
+
+/// Appends such a feature; `put` appends exactly its so many bytes.
+pub(crate) fn put_value<T>(
+    out: &mut Vec<u8>,
+    name: &str,
+    field: u64,
+    bytes: usize,
+    put: impl FnOnce(&mut Vec<u8>) -> T,
+) -> T {
+    let list = field_len(bytes);
+    put_head(out, 1, field_len(name.len()) + field_len(field_len(list)));
+    put_bytes(out, 1, name.as_bytes());
+    put_head(out, 2, field_len(list));
+    put_head(out, field, list);
+    put_head(out, 1, bytes);
+    put(out)
 }
 
 fn varint_len(value: u64) -> usize {
@@ -86,13 +109,15 @@ fn varint_len(value: u64) -> usize {
 }
 
 /// Length of a field with so many bytes in it; the number of a field is small.
-fn field_len(len: usize) -> usize {
+pub(crate) fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-/// Appends float16 as float32, so many at a time that the processor's own instruction does it.
+/// Numbers that are widened at a time: so many that the processor's own instruction does it.
+const PART: usize = 256;
+
+/// Appends float16 as float32.
 fn put_halves(out: &mut Vec<u8>, values: &[f16]) {
-    const PART: usize = 256;
     let mut floats = [0.0; PART];
     for part in values.chunks(PART) {
         let floats = &mut floats[..part.len()];
@@ -105,6 +130,16 @@ fn put_halves(out: &mut Vec<u8>, values: &[f16]) {
     }
 }
 
+/// Appends float16, given as their little-endian bytes, as float32.
+pub(crate) fn put_half_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut halves = [f16::ZERO; PART];
+    for part in bytes.as_chunks().0.chunks(PART) {
+        let halves = &mut halves[..part.len()];
+        halves.iter_mut().zip(part).for_each(|(half, &bytes)| *half = f16::from_le_bytes(bytes));
+        put_halves(out, halves);
+    }
+}
+
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -113,7 +148,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_head(out: &mut Vec<u8>, field: u64, len: usize) {
+pub(crate) fn put_head(out: &mut Vec<u8>, field: u64, len: usize) {
     put_varint(out, field << 3 | 2);
     put_varint(out, len as u64);
 }

@@ -30,10 +30,16 @@ impl FileEntry {
     }
 }
 
+/// Written at once, and whole multiples of it as long as more follows: the kernel takes parts that start at such an
+/// offset in a fifth less time. Little enough to stay in the processor's cache.
+const BUFFER_BYTES: usize = 1 << 18;
+
 /// A file under a temporary name. Dropped unpublished, it is removed; killed unpublished, the next run overwrites it.
 #[derive(Debug)]
 pub struct Draft {
-    file: io::BufWriter<fs::File>,
+    file: fs::File,
+    /// What comes next, written when there is enough of it.
+    buffer: Vec<u8>,
     temporary: PathBuf,
     path: PathBuf,
     crc: u32,
@@ -47,8 +53,8 @@ impl Draft {
         let (folder, name) = split(path)?;
         fs::create_dir_all(folder)?;
         let temporary = folder.join(format!(".{name}.tmp"));
-        let file = io::BufWriter::with_capacity(1 << 17, fs::File::create(&temporary)?);
-        Ok(Self { file, temporary, path: path.into(), crc: 0, bytes: 0, published: false })
+        let (file, buffer) = (fs::File::create(&temporary)?, Vec::new());
+        Ok(Self { file, buffer, temporary, path: path.into(), crc: 0, bytes: 0, published: false })
     }
 
     /// Bytes written so far.
@@ -56,10 +62,31 @@ impl Draft {
         self.bytes
     }
 
+    /// Appends what `put` puts behind the bytes it is given, and takes over the checksum that it makes of its own: for who
+    /// knows that of the new bytes already. An error leaves the file as it was.
+    pub(crate) fn append<E: From<io::Error>>(
+        &mut self,
+        put: impl FnOnce(&mut Vec<u8>, &mut u32) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (start, mut crc) = (self.buffer.len(), self.crc);
+        if let Err(error) = put(&mut self.buffer, &mut crc) {
+            self.buffer.truncate(start);
+            return Err(error);
+        }
+        self.bytes += (self.buffer.len() - start) as u64;
+        self.crc = crc;
+        let full = self.buffer.len() - self.buffer.len() % BUFFER_BYTES;
+        if full > 0 {
+            self.file.write_all(&self.buffer[..full])?;
+            self.buffer.drain(..full);
+        }
+        Ok(())
+    }
+
     /// Gives the file its final name once every byte is on the disk.
     pub fn publish(mut self) -> Result<FileEntry> {
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
+        self.flush()?;
+        self.file.sync_all()?;
         fs::rename(&self.temporary, &self.path)?;
         self.published = true;
         let (folder, name) = split(&self.path)?;
@@ -70,14 +97,24 @@ impl Draft {
 
 impl Write for Draft {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buffer)?;
-        self.crc = crc32c::crc32c_append(self.crc, &buffer[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        self.crc = crc32c::crc32c_append(self.crc, buffer);
+        self.bytes += buffer.len() as u64;
+        if self.buffer.len() + buffer.len() > BUFFER_BYTES {
+            self.flush()?;
+        }
+        if buffer.len() > BUFFER_BYTES {
+            self.file.write_all(buffer)?;
+        } else {
+            self.buffer.extend_from_slice(buffer);
+        }
+        Ok(buffer.len())
     }
 
+    /// Hands the bytes over to the operating system.
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow_array::RecordBatch;
 use fs_err as fs;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
@@ -68,14 +69,67 @@ pub fn write_table<R: Row>(path: &Path, rows: impl IntoIterator<Item = R>) -> Re
     writer.publish()
 }
 
+/// Reads a table batch by batch.
+#[derive(Debug)]
+pub(crate) struct Batches {
+    batches: ParquetRecordBatchReader,
+    path: PathBuf,
+    row_count: u64,
+    rows_read: u64,
+}
+
+impl Batches {
+    /// Opens `path`, holding at most so many rows in memory, and reads the columns of these names that are there, or all.
+    pub(crate) fn open(path: &Path, batch_rows: usize, columns: Option<&[&str]>) -> Result<Self> {
+        Self::open_at(path, batch_rows, columns, 0)
+    }
+
+    /// The same from the row with this number on.
+    fn open_at(path: &Path, batch_rows: usize, columns: Option<&[&str]>, start: u64) -> Result<Self> {
+        let file = fs::File::open(path)?.into_file();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+        let row_count = builder.metadata().file_metadata().num_rows().max(0) as u64;
+        let mask = match columns {
+            Some(names) => ProjectionMask::columns(builder.parquet_schema(), names.iter().copied()),
+            None => ProjectionMask::all(),
+        };
+        let rows_read = start.min(row_count);
+        let builder = builder.with_projection(mask).with_batch_size(batch_rows).with_offset(rows_read as usize);
+        let batches = builder.build().map_err(|error| Error::format(path, error))?;
+        Ok(Self { batches, path: path.into(), row_count, rows_read })
+    }
+
+    /// Rows in the whole file.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.row_count
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(batch) = self.batches.next() else {
+            // Callers count on the length in the footer: a damaged file must not lose rows quietly.
+            let (read, expected) = (std::mem::replace(&mut self.rows_read, self.row_count), self.row_count);
+            return (read != expected)
+                .then(|| Err(Error::format(&self.path, format!("{read} rows, but its footer says {expected}"))));
+        };
+        Some(match batch {
+            Ok(batch) => {
+                self.rows_read += batch.num_rows() as u64;
+                Ok(batch)
+            }
+            Err(error) => Err(Error::format(&self.path, error)),
+        })
+    }
+}
+
 /// Reads a table row by row, holding one batch in memory.
 #[derive(Debug)]
 pub struct TableReader<R> {
-    batches: ParquetRecordBatchReader,
-    path: PathBuf,
+    batches: Batches,
     rows: std::vec::IntoIter<R>,
-    row_count: u64,
-    rows_read: u64,
 }
 
 impl<R: FromBatch> TableReader<R> {
@@ -86,27 +140,17 @@ impl<R: FromBatch> TableReader<R> {
 
     /// Opens `path`, holding at most so many rows in memory.
     pub fn open_batched(path: &Path, batch_rows: usize) -> Result<Self> {
-        Self::open_from(path, batch_rows, 0)
+        Ok(Self { batches: Batches::open(path, batch_rows, None)?, rows: Vec::new().into_iter() })
     }
 
     /// Opens `path` at the row with this number.
-    pub fn open_at(path: &Path, start: u64) -> Result<Self> {
-        Self::open_from(path, BATCH_ROWS, start)
-    }
-
-    fn open_from(path: &Path, batch_rows: usize, start: u64) -> Result<Self> {
-        let file = fs::File::open(path)?.into_file();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
-        let row_count = builder.metadata().file_metadata().num_rows().max(0) as u64;
-        let rows_read = start.min(row_count);
-        let batches = builder.with_batch_size(batch_rows).with_offset(rows_read as usize).build();
-        let batches = batches.map_err(|error| Error::format(path, error))?;
-        Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count, rows_read })
+    pub(crate) fn open_at(path: &Path, start: u64) -> Result<Self> {
+        Ok(Self { batches: Batches::open_at(path, BATCH_ROWS, None, start)?, rows: Vec::new().into_iter() })
     }
 
     /// Rows in the whole file.
     pub fn row_count(&self) -> u64 {
-        self.row_count
+        self.batches.row_count()
     }
 }
 
@@ -118,19 +162,13 @@ impl<R: FromBatch> Iterator for TableReader<R> {
             if let Some(row) = self.rows.next() {
                 return Some(Ok(row));
             }
-            let Some(batch) = self.batches.next() else {
-                // Callers count on the length in the footer: a damaged file must not lose rows quietly.
-                let (read, expected) = (std::mem::replace(&mut self.rows_read, self.row_count), self.row_count);
-                return (read != expected)
-                    .then(|| Err(Error::format(&self.path, format!("{read} rows, but its footer says {expected}"))));
+            let rows = match self.batches.next()? {
+                Ok(batch) => R::from_batch(&batch).map_err(|cause| Error::format(&self.batches.path, cause)),
+                Err(error) => Err(error),
             };
-            let rows = batch.map_err(|error| error.to_string()).and_then(|batch| R::from_batch(&batch));
             match rows {
-                Ok(rows) => {
-                    self.rows_read += rows.len() as u64;
-                    self.rows = rows.into_iter();
-                }
-                Err(cause) => return Some(Err(Error::format(&self.path, cause))),
+                Ok(rows) => self.rows = rows.into_iter(),
+                Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use crate::crc::combine;
+use crate::publish::Draft;
 use crate::{Error, Result};
 
 /// Longest record that is read; an Example holds one image.
@@ -19,17 +21,46 @@ pub(crate) const RECORD_BYTES_MAX: u64 = 256 << 20;
 pub const FRAME_BYTES: u64 = 16;
 
 /// The checksum as it is stored: rotated and shifted, so that a checksum over data with checksums stays sound.
+fn masked(crc: u32) -> u32 {
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
 fn masked_crc(data: &[u8]) -> u32 {
-    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+    masked(crc32c::crc32c(data))
+}
+
+/// What stands before a record of so many bytes.
+fn head(bytes: usize) -> [u8; 12] {
+    let length = (bytes as u64).to_le_bytes();
+    let mut head = [0; 12];
+    head[..8].copy_from_slice(&length);
+    head[8..].copy_from_slice(&masked_crc(&length).to_le_bytes());
+    head
 }
 
 /// Appends a record.
 pub fn write_record(out: &mut impl Write, data: &[u8]) -> io::Result<()> {
-    let length = (data.len() as u64).to_le_bytes();
-    out.write_all(&length)?;
-    out.write_all(&masked_crc(&length).to_le_bytes())?;
+    out.write_all(&head(data.len()))?;
     out.write_all(data)?;
     out.write_all(&masked_crc(data).to_le_bytes())
+}
+
+/// Appends the record that `put` puts behind the bytes it is given. No byte of it is copied, and its checksum, which is
+/// part of that of the file, is made once.
+pub(crate) fn append_record(draft: &mut Draft, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+    draft.append(|out, file_crc| {
+        let start = out.len();
+        out.extend([0; 12]);
+        put(out)?;
+        let (before, data) = out[start..].split_at_mut(12);
+        before.copy_from_slice(&head(data.len()));
+        let data_crc = crc32c::crc32c(data);
+        let after = masked(data_crc).to_le_bytes();
+        let crc = combine(crc32c::crc32c_append(*file_crc, before), data_crc, data.len() as u64);
+        *file_crc = crc32c::crc32c_append(crc, &after);
+        out.extend(after);
+        Ok(())
+    })
 }
 
 /// Every so many records their offset is kept: going back costs passing over fewer than these.

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use crate::members::Members;
 use crate::publish::{Draft, FileEntry};
 use crate::{Error, Result};
-
-/// Longest member that is read: the largest JPEG anybody trains on is far below.
-pub(crate) const MEMBER_BYTES_MAX: u64 = 256 << 20;
 
 /// Writes a shard whose bytes depend on nothing but its content: no times, no user names.
 #[derive(Debug)]
@@ -63,34 +61,17 @@ pub struct TarSample {
 
 /// Calls `each` for every sample of a shard, in order. Files of a sample must stand together, as WebDataset asks.
 pub fn read_samples(path: &Path, mut each: impl FnMut(TarSample) -> Result<()>) -> Result<()> {
-    let mut archive = tar::Archive::new(std::io::BufReader::with_capacity(1 << 17, fs::File::open(path)?));
-    let wrong = |error: std::io::Error| Error::format(path, error);
+    let mut members = Members::open(path)?;
     let mut sample = TarSample::default();
-    for entry in archive.entries().map_err(wrong)? {
-        let mut entry = entry.map_err(wrong)?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let name = entry.path().map_err(wrong)?.to_string_lossy().into_owned();
-        let offset = entry.raw_file_position();
-        if entry.size() > MEMBER_BYTES_MAX {
-            let cause = format!("member {name:?} at byte {offset} has {} bytes, over the limit", entry.size());
-            return Err(Error::format(path, cause));
-        }
-        let Some((key, ending)) = split_name(&name) else { continue };
+    while let Some(member) = members.next()? {
+        let Some((key, ending)) = split_name(&member.name) else { continue };
         if sample.key != key {
             let done = std::mem::replace(&mut sample, TarSample { key: key.into(), files: HashMap::new() });
             if !done.files.is_empty() {
                 each(done)?;
             }
         }
-        let expected = entry.size();
-        let mut content = Vec::with_capacity(expected.min(1 << 24) as usize);
-        entry.read_to_end(&mut content).map_err(wrong)?;
-        if content.len() as u64 != expected {
-            let cause = format!("cut off in member {name:?} at byte {offset}: {} of {expected} bytes", content.len());
-            return Err(Error::format(path, cause));
-        }
+        let content = members.part(&member, 0, member.bytes as usize)?.to_vec();
         sample.files.insert(ending.to_ascii_lowercase(), content);
     }
     if sample.files.is_empty() { Ok(()) } else { each(sample) }

@@ -78,6 +78,18 @@ fn examples_come_in_the_order_of_tfds() {
 }
 
 #[test]
+fn what_was_packed_without_shuffling_comes_shard_by_shard() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    package(folder.path(), &[20, 3, 40]);
+    let path = folder.path().join("dataset_info.json");
+    let info = fs::read_to_string(&path).expect("written").replacen('{', r#"{"disableShuffling": true, "#, 1);
+    fs::write(&path, info).expect("room");
+    let dataset = Dataset::open(folder.path()).expect("described");
+    assert_eq!(read(&dataset, "train"), (0..63).collect::<Vec<_>>());
+    assert_ne!(numbers(dataset.read(&shuffled(1, 0, 10)).expect("a split")), (0..63).collect::<Vec<_>>());
+}
+
+#[test]
 fn hosts_read_equal_parts_that_share_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dataset = package(folder.path(), &[20, 3, 40]);

@@ -2,10 +2,11 @@
 //! everything that can be wrong with them.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dataset::released::{ImageShard, Join, Outcome, Released};
-use dataset::tfds::{Config, Example, TfdsReader, TfdsWriter, folder};
+use dataset::tfds::{Config, Content, Example, TfdsReader, TfdsWriter, folder};
 use dataset::webdataset::TarWriter;
 use dataset::{Result, Status};
 use fs_err as fs;
@@ -221,6 +222,103 @@ fn embeddings_in_folders_and_with_padded_numbers_are_found() {
         })
         .expect("readable");
     assert_eq!((keys.len(), keys[0].as_str(), keys[49].as_str()), (50, "1_0", "1_49"));
+}
+
+/// The names of `inputs/images-100` in a new folder, each file made anew out of its bytes.
+fn changed(change: impl Fn(&Path, Vec<u8>) -> Vec<u8>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for entry in fs::read_dir(golden("inputs/images-100")).expect("there") {
+        let path = entry.expect("readable").path();
+        let bytes = change(&path, fs::read(&path).expect("there"));
+        fs::write(folder.path().join(path.file_name().expect("a name")), bytes).expect("room");
+    }
+    folder
+}
+
+fn only_tars(change: impl Fn(Vec<u8>) -> Vec<u8>) -> tempfile::TempDir {
+    changed(|path, bytes| if path.extension().is_some_and(|ending| ending == "tar") { change(bytes) } else { bytes })
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(bytes).expect("memory");
+    out.finish().expect("memory")
+}
+
+/// All bytes of the package, and why there is none.
+fn package(input: &Path, whole: bool) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let data = tempfile::tempdir().expect("a temporary folder");
+    let Released::Images(shards) = Released::find(input)? else { panic!("a layout of images") };
+    let mut writer = TfdsWriter::create(data.path(), Config::Images, &[], 0)?;
+    for shard in shards {
+        shard.scan(Join::Key, whole, |found| {
+            let (key, example, content) = found.expect("every row is good");
+            writer.push_with(&key, &example, content)
+        })?;
+    }
+    let files = writer.finish()?;
+    let ours = folder(data.path(), Config::Images);
+    Ok(files.iter().map(|file| (file.name.clone().into(), fs::read(ours.join(&file.name)).expect("there"))).collect())
+}
+
+#[test]
+fn pictures_that_are_carried_read_later_or_decompressed_make_the_same_bytes() {
+    let expected = package(&golden("inputs/images-100"), true).expect("sound");
+    assert!(package(&golden("inputs/images-100"), false).expect("sound") == expected);
+    let compressed = only_tars(|tar| gzip(&tar));
+    assert!(package(compressed.path(), false).expect("sound") == expected);
+    let in_parts = only_tars(|tar| [gzip(&tar[..5000]), gzip(&tar[5000..])].concat());
+    assert!(package(in_parts.path(), false).expect("sound") == expected, "as pigz and bgzip write it");
+}
+
+#[test]
+fn a_tar_with_another_compression_or_one_cut_off_is_named() {
+    for (magic, name) in [(&b"\xFD7zXZ\0"[..], "xz"), (b"BZh9", "bzip2"), (b"\x28\xB5\x2F\xFD", "zstd")] {
+        let folder = only_tars(|tar| [magic, &tar].concat());
+        let error = package(folder.path(), false).expect_err("not read").to_string();
+        assert!(error.contains("00000.tar") && error.contains(name) && error.contains("gzip"), "{error}");
+    }
+    for keep in [5, 12, 2000, 90_000] {
+        let folder = only_tars(|tar| gzip(&tar)[..keep].to_vec());
+        let error = package(folder.path(), false).expect_err("cut off").to_string();
+        assert!(error.contains("00000.tar"), "{keep}: {error}");
+    }
+}
+
+#[test]
+fn unsorted_examples_stay_in_their_order_in_shards_as_large_as_tfdss() {
+    let Released::Images(shards) = Released::find(&golden("inputs/images-100")).expect("a layout") else {
+        panic!("a layout of images")
+    };
+    let data = tempfile::tempdir().expect("a temporary folder");
+    let writer = TfdsWriter::create(data.path(), Config::Images, &[], 1).expect("a folder");
+    let (mut writer, mut captions) = (writer.unsorted(100), Vec::new());
+    for shard in &shards {
+        shard
+            .scan(Join::Key, false, |found| {
+                let (key, example, content) = found.expect("every row is good");
+                captions.push(example.caption.clone());
+                writer.push_with(&key, &example, content)
+            })
+            .expect("readable");
+    }
+    writer.finish().expect("room");
+    let ours = folder(data.path(), Config::Images);
+    let found = read(&ours);
+    assert_eq!(found.iter().map(|example| example.caption.as_str()).collect::<Vec<_>>(), captions);
+    assert!(text(ours.join("dataset_info.json")).contains("\"disableShuffling\": true"));
+
+    // TFDS's rule makes two shards of 150 MB.
+    let data = tempfile::tempdir().expect("a temporary folder");
+    let mut writer = TfdsWriter::create(data.path(), Config::Images, &[], 150_000_000).expect("a folder").unsorted(15);
+    let picture = vec![7; 10_000_000];
+    for _ in 0..15 {
+        writer.push_with("any", &found[0], Content::Picture(&picture)).expect("room");
+    }
+    writer.finish().expect("room");
+    let reader = TfdsReader::open(&folder(data.path(), Config::Images)).expect("described");
+    assert_eq!(reader.shard_lengths, [8, 7]);
+    assert!(reader.map(|example| example.expect("sound").image).all(|image| image.as_ref() == Some(&picture)));
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Find pictures of a run by words
     Search(Search),
     /// Show the funnel of a run, or what a package holds
-    Stats(Look),
+    Stats(Stats),
     /// Check every file of a run or package
     Verify(Look),
 }
@@ -221,6 +221,9 @@ pub(crate) struct Pack {
     /// What TFDS examples are kept in, with commas between; readers take the first unless they are told
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tfrecord", value_name = "FORMAT")]
     pub(crate) file_format: Vec<FileFormat>,
+    /// Leave examples of other programs' files in their order, and write them as they are read; TFDS reads them in it
+    #[arg(long)]
+    pub(crate) no_shuffle: bool,
     /// Repeat a fault of another program, to show the difference
     #[arg(long, value_enum)]
     pub(crate) compat: Option<Compat>,
@@ -288,6 +291,16 @@ pub(crate) struct Search {
     pub(crate) unsafe_too: bool,
     #[command(flatten)]
     pub(crate) model: Model,
+}
+
+/// Example: laion400m stats packages/tfds/laion400m/images/1.0.0 --html images.html
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) look: Look,
+    /// Draw what a package holds on a page of its own, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -26,7 +26,8 @@ pub(super) struct MatrixShard {
 impl MatrixShard {
     /// Opens a shard whose three files have equally many rows.
     pub(super) fn open(shard: &EmbeddingShard) -> Result<Self> {
-        let (image, text, table) = shard.open()?;
+        let table = TableReader::open(&shard.table)?;
+        let (image, text) = shard.matrices(table.row_count())?;
         Ok(Self { image, text, table, path: shard.table.clone(), next: 0 })
     }
 

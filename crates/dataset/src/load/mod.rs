@@ -60,6 +60,8 @@ pub struct Dataset {
     folder: PathBuf,
     shards: Arc<[Shard]>,
     shard_lengths: Arc<[u64]>,
+    /// Whether the order in which it was packed is to be kept.
+    in_sequence: bool,
     /// Of examples that have none themselves.
     embeddings: Option<Arc<Embeddings>>,
 }
@@ -161,8 +163,10 @@ impl Dataset {
     /// Opens a package: a version folder of TFDS such as `laion400m/images/1.0.0`, a folder of WebDataset shards, or one
     /// of `img_emb_N.npy`, `text_emb_N.npy` and `metadata_N.parquet`.
     pub fn open(folder: &Path) -> Result<Self> {
+        let mut in_sequence = false;
         let (shards, shard_lengths): (Vec<_>, Vec<_>) = if folder.join("dataset_info.json").exists() {
             let info = Info::read(folder)?;
+            in_sequence = !info.shuffled;
             let (format, count) = (info.formats[0], info.shard_lengths.len());
             let shard = |shard| Shard::Records(folder.join(shard_name(format, shard, count)).into(), format);
             ((0..count).map(shard).collect(), info.shard_lengths)
@@ -182,7 +186,13 @@ impl Dataset {
                 matrices.into_iter().map(|shard| Shard::Matrices(shard.table.as_path().into(), shard.into()));
             (tars.chain(matrices).collect(), [tar_lengths, matrix_lengths].concat())
         };
-        Ok(Self { folder: folder.into(), shards: shards.into(), shard_lengths: shard_lengths.into(), embeddings: None })
+        Ok(Self {
+            folder: folder.into(),
+            shards: shards.into(),
+            shard_lengths: shard_lengths.into(),
+            in_sequence,
+            embeddings: None,
+        })
     }
 
     /// Opens what the catalogue calls `laion400m`, `laion400m/images` or `laion400m/embeddings` below a data folder; the

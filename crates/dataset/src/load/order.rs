@@ -20,14 +20,19 @@ pub(super) struct Block {
 #[derive(Clone, Debug)]
 pub(super) struct Interleave {
     waiting: VecDeque<(usize, Range<u64>)>,
-    slots: [Option<(usize, Range<u64>)>; CYCLE],
+    slots: Vec<Option<(usize, Range<u64>)>>,
     cursor: usize,
 }
 
 impl Interleave {
     /// Over these records of these shards.
     pub(super) fn new(shards: Vec<(usize, Range<u64>)>) -> Self {
-        Self { waiting: shards.into(), slots: Default::default(), cursor: 0 }
+        Self { waiting: shards.into(), slots: vec![None; CYCLE], cursor: 0 }
+    }
+
+    /// The same, one shard after the other: TFDS's order of a dataset that was packed without shuffling.
+    pub(super) fn in_sequence(shards: Vec<(usize, Range<u64>)>) -> Self {
+        Self { waiting: shards.into(), slots: vec![None], cursor: 0 }
     }
 }
 
@@ -43,8 +48,9 @@ impl Iterator for Interleave {
                     return None;
                 }
             }
-            let slot = &mut self.slots[self.cursor];
-            self.cursor = (self.cursor + 1) % CYCLE;
+            let turn = self.cursor;
+            self.cursor = (turn + 1) % self.slots.len();
+            let slot = &mut self.slots[turn];
             let Some((shard, records)) = slot else { continue };
             let (shard, start) = (*shard, records.start);
             let end = records.end.min(start + BLOCK);

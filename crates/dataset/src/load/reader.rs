@@ -142,8 +142,10 @@ impl Reader {
             embeddings: wants("image_embedding") || wants("text_embedding"),
             metadata: options.filter.is_some() || known.iter().any(|feature| wants(feature) && is_metadata(feature)),
         };
+        let in_sequence = dataset.in_sequence && options.shuffle.is_none();
+        let order = if in_sequence { Interleave::in_sequence(shards) } else { Interleave::new(shards) };
         Ok(Self {
-            order: Interleave::new(shards),
+            order,
             sources: Sources::new(dataset, wanted),
             buffer: VecDeque::new(),
             buffers: 0,

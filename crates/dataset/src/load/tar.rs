@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::Deserialize;
 
+use crate::members::Members;
 use crate::released::ReleasedRow;
 use crate::tfds::Example;
-use crate::webdataset::{MEMBER_BYTES_MAX, split_name};
+use crate::webdataset::split_name;
 use crate::{Error, Result};
 
 /// Endings of the pictures that can be decoded.
@@ -40,25 +41,14 @@ struct Member {
 impl TarShard {
     /// Reads the headers of a tar, and nothing else of it.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = fs::File::open(path)?;
-        let wrong = |error: std::io::Error| Error::format(path, error);
-        let length = file.metadata()?.len();
-        let mut archive = tar::Archive::new(fs::File::open(path)?);
+        let mut members = Members::open(path)?;
+        if !members.is_plain() {
+            return Err(Error::format(path, "a compressed tar, whose samples cannot be found: decompress it first"));
+        }
         let (mut samples, mut sample) = (Vec::new(), Sample::default());
-        for entry in archive.entries_with_seek().map_err(wrong)? {
-            let entry = entry.map_err(wrong)?;
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let name = entry.path().map_err(wrong)?;
-            let name = name.to_string_lossy();
-            let member = Member { offset: entry.raw_file_position(), bytes: entry.size() };
-            if member.bytes > MEMBER_BYTES_MAX || member.offset.saturating_add(member.bytes) > length {
-                let Member { offset, bytes } = member;
-                let cause = format!("member {name:?} at byte {offset} has {bytes} bytes: cut off, or over the limit");
-                return Err(Error::format(path, cause));
-            }
-            let Some((key, ending)) = split_name(&name) else { continue };
+        while let Some(found) = members.next()? {
+            let member = Member { offset: found.offset, bytes: found.bytes };
+            let Some((key, ending)) = split_name(&found.name) else { continue };
             if *sample.key != *key {
                 let next = Sample { key: key.into(), ..Sample::default() };
                 samples.extend(Some(std::mem::replace(&mut sample, next)).filter(|done| done.picture.is_some()));
@@ -71,7 +61,7 @@ impl TarShard {
             }
         }
         samples.extend(Some(sample).filter(|done| done.picture.is_some()));
-        Ok(Self { file, samples })
+        Ok(Self { file: fs::File::open(path)?, samples })
     }
 
     /// Samples with a picture.

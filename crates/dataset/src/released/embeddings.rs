@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 
-use super::{Outcome, ReleasedRow, numbers, present};
+use super::row::{COLUMNS, Columns};
+use super::{Found, Outcome, numbers, present};
 use crate::npy::MatrixReader;
-use crate::table::TableReader;
+use crate::table::Batches;
+use crate::tfds::Content;
 use crate::{Error, Result, Status};
 
 /// The files of a shard.
@@ -47,43 +49,57 @@ impl EmbeddingShard {
 
     /// Rows of the table.
     pub fn row_count(&self) -> Result<u64> {
-        Ok(TableReader::<ReleasedRow>::open(&self.table)?.row_count())
+        Ok(Batches::open(&self.table, 1, Some(&[]))?.row_count())
     }
 
-    /// Both matrices and the table. Different lengths are an error: nobody can tell which row belongs to which.
-    pub(crate) fn open(&self) -> Result<(MatrixReader, MatrixReader, TableReader<ReleasedRow>)> {
+    /// Both matrices. Tables and matrices of different lengths are an error: nobody can tell which row belongs to which.
+    pub(crate) fn matrices(&self, rows: u64) -> Result<(MatrixReader, MatrixReader)> {
         let (images, texts) = (MatrixReader::open(&self.image)?, MatrixReader::open(&self.text)?);
-        let rows = TableReader::<ReleasedRow>::open(&self.table)?;
         for (path, matrix) in [(&self.image, &images), (&self.text, &texts)] {
-            if matrix.rows() as u64 != rows.row_count() {
-                let cause = format!("{} rows, but {} has {}", matrix.rows(), self.table.display(), rows.row_count());
+            if matrix.rows() as u64 != rows {
+                let cause = format!("{} rows, but {} has {rows}", matrix.rows(), self.table.display());
                 return Err(Error::format(path, cause));
             }
         }
-        Ok((images, texts, rows))
+        Ok((images, texts))
     }
 
     /// Calls `each` for every row in order. Tables and matrices of different lengths, or of other widths than
     /// `dimensions`, are an error.
     pub fn read(&self, dimensions: usize, mut each: impl FnMut(Outcome) -> Result<()>) -> Result<()> {
-        let (mut images, mut texts, rows) = self.open()?;
+        let halves = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&half| f16::from_le_bytes(half)).collect();
+        self.scan(dimensions, |found| {
+            each(found.map(|(key, mut example, content)| {
+                if let Content::Embeddings { image, text } = content {
+                    example.embeddings = Some((halves(image), halves(text)));
+                }
+                (key, example)
+            }))
+        })
+    }
+
+    /// The same, the embeddings as they lie in their matrices.
+    pub fn scan(&self, dimensions: usize, mut each: impl FnMut(Found<'_>) -> Result<()>) -> Result<()> {
+        let batches = Batches::open(&self.table, super::BATCH_ROWS, Some(&COLUMNS))?;
+        let (mut images, mut texts) = self.matrices(batches.row_count())?;
         for (path, matrix) in [(&self.image, &images), (&self.text, &texts)] {
             if matrix.columns() != dimensions {
                 return Err(Error::format(path, format!("{} dimensions, not {dimensions}", matrix.columns())));
             }
         }
-        for (position, row) in rows.enumerate() {
-            let (row, mut image, mut text) = (row?, Vec::<f16>::new(), Vec::<f16>::new());
-            if !(images.read_row(&mut image)? && texts.read_row(&mut text)?) {
-                return Err(Error::format(&self.table, "more rows than its matrices"));
+        let mut position = 0u64;
+        for batch in batches {
+            let columns = Columns::new(&batch?).map_err(|cause| Error::format(&self.table, cause))?;
+            for row in 0..columns.len() {
+                let (Some(image), Some(text)) = (images.next_row()?, texts.next_row()?) else {
+                    return Err(Error::format(&self.table, "more rows than its matrices"));
+                };
+                let key = format!("{}_{position}", self.number);
+                let content = Content::Embeddings { image, text };
+                let example = columns.example(row).map_err(Status::Dropped);
+                each(example.map(|example| (key, example, content)))?;
+                position += 1;
             }
-            each(match row.into_example() {
-                Ok(mut example) => {
-                    example.embeddings = Some((image, text));
-                    Ok((format!("{}_{position}", self.number), example))
-                }
-                Err(reason) => Err(Status::Dropped(reason)),
-            })?;
         }
         Ok(())
     }

@@ -19,11 +19,17 @@ pub use images::{ImageShard, Join};
 pub use row::ReleasedRow;
 pub(crate) use row::size;
 
-use crate::tfds::Example;
+use crate::tfds::{Content, Example};
 use crate::{Error, Result, Status};
+
+/// Rows of a table that are held in memory at a time, where not all are needed.
+const BATCH_ROWS: usize = 8192;
 
 /// An example with TFDS's key of it, or what became of a row that is none.
 pub type Outcome = Result<(String, Example), Status>;
+
+/// An example with TFDS's key of it and what it has beside text and numbers, or what became of a row that is none.
+pub type Found<'a> = Result<(String, Example, Content<'a>), Status>;
 
 /// What lies in a folder, in order of the shards' numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]

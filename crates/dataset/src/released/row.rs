@@ -1,8 +1,8 @@
 //! A row of metadata, whoever wrote it.
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Float64Type;
+use arrow_array::{Array, Float64Array, RecordBatch, StringArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::DataType;
 
@@ -38,10 +38,10 @@ pub struct ReleasedRow {
 }
 
 impl ReleasedRow {
-    /// The example without picture or embeddings, by the value rules of the catalogue.
-    pub(super) fn into_example(self) -> Result<Example, Reason> {
-        Ok(Example {
-            caption: self.caption.ok_or(Reason::NoCaption)?,
+    /// The example of a row that must not be left out: an unknown caption or URL is empty.
+    pub(crate) fn into_example_or_empty(self) -> Example {
+        Example {
+            caption: self.caption.unwrap_or_default(),
             image: None,
             embeddings: None,
             license: self.license.unwrap_or_default(),
@@ -49,44 +49,122 @@ impl ReleasedRow {
             original_height: self.original_height.unwrap_or(NO_SIZE),
             original_width: self.original_width.unwrap_or(NO_SIZE),
             similarity: self.similarity.unwrap_or(NO_SIMILARITY),
-            url: self.url.ok_or(Reason::NoUrl)?,
-        })
-    }
-}
-
-impl ReleasedRow {
-    /// The example of a row that must not be left out: an unknown caption or URL is empty.
-    pub(crate) fn into_example_or_empty(mut self) -> Example {
-        self.caption.get_or_insert_default();
-        self.url.get_or_insert_default();
-        self.into_example().expect("both are there")
+            url: self.url.unwrap_or_default(),
+        }
     }
 }
 
 impl FromBatch for ReleasedRow {
     fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>, String> {
-        let required = |names: &[&str]| texts(batch, names)?.ok_or_else(|| format!("no column {:?}", names[0]));
-        let mut captions = required(&["caption", "TEXT"])?.into_iter();
-        let mut urls = required(&["url", "URL"])?.into_iter();
-        let optional = |names: &[&str]| Ok::<_, String>(texts(batch, names)?.unwrap_or_default().into_iter());
-        let (mut keys, mut tags) = (optional(&["key"])?, optional(&["NSFW", "nsfw"])?);
-        let mut licenses = optional(&["LICENSE", "license"])?;
-        let numbers = |names: &[&str]| Ok::<_, String>(numbers(batch, names)?.unwrap_or_default().into_iter());
-        let mut similarities = numbers(&["similarity"])?;
-        let mut widths = numbers(&["original_width", "WIDTH"])?;
-        let mut heights = numbers(&["original_height", "HEIGHT"])?;
-        let row = |_| Self {
-            key: keys.next().flatten(),
-            caption: captions.next().flatten(),
-            url: urls.next().flatten(),
-            nsfw: tags.next().flatten(),
-            similarity: similarities.next().flatten(),
-            license: licenses.next().flatten(),
-            original_width: widths.next().flatten().and_then(size),
-            original_height: heights.next().flatten().and_then(size),
-        };
-        Ok((0..batch.num_rows()).map(row).collect())
+        let columns = Columns::new(batch)?;
+        Ok((0..columns.len()).map(|row| columns.row(row)).collect())
     }
+}
+
+/// Names of all columns that are looked at.
+pub(super) const COLUMNS: [&str; 14] = [
+    "key",
+    "caption",
+    "TEXT",
+    "url",
+    "URL",
+    "NSFW",
+    "nsfw",
+    "LICENSE",
+    "license",
+    "similarity",
+    "original_width",
+    "WIDTH",
+    "original_height",
+    "HEIGHT",
+];
+
+/// The rows of a batch, column by column, as they were read.
+pub(super) struct Columns {
+    rows: usize,
+    keys: Option<StringArray>,
+    captions: StringArray,
+    urls: StringArray,
+    tags: Option<StringArray>,
+    licenses: Option<StringArray>,
+    similarities: Option<Float64Array>,
+    widths: Option<Float64Array>,
+    heights: Option<Float64Array>,
+}
+
+impl Columns {
+    pub(super) fn new(batch: &RecordBatch) -> Result<Self, String> {
+        let required = |names: &[&str]| texts(batch, names)?.ok_or_else(|| format!("no column {:?}", names[0]));
+        Ok(Self {
+            rows: batch.num_rows(),
+            keys: texts(batch, &["key"])?,
+            captions: required(&["caption", "TEXT"])?,
+            urls: required(&["url", "URL"])?,
+            tags: texts(batch, &["NSFW", "nsfw"])?,
+            licenses: texts(batch, &["LICENSE", "license"])?,
+            similarities: numbers(batch, &["similarity"])?,
+            widths: numbers(batch, &["original_width", "WIDTH"])?,
+            heights: numbers(batch, &["original_height", "HEIGHT"])?,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn key(&self, row: usize) -> Option<&str> {
+        text(self.keys.as_ref()?, row)
+    }
+
+    pub(super) fn caption(&self, row: usize) -> Option<&str> {
+        text(&self.captions, row)
+    }
+
+    pub(super) fn url(&self, row: usize) -> Option<&str> {
+        text(&self.urls, row)
+    }
+
+    fn row(&self, row: usize) -> ReleasedRow {
+        let tag = self.tags.as_ref().and_then(|tags| text(tags, row));
+        let license = self.licenses.as_ref().and_then(|licenses| text(licenses, row));
+        ReleasedRow {
+            key: self.key(row).map(str::to_owned),
+            caption: self.caption(row).map(str::to_owned),
+            url: self.url(row).map(str::to_owned),
+            nsfw: tag.map(str::to_owned),
+            similarity: number(self.similarities.as_ref(), row),
+            license: license.map(str::to_owned),
+            original_width: number(self.widths.as_ref(), row).and_then(size),
+            original_height: number(self.heights.as_ref(), row).and_then(size),
+        }
+    }
+
+    /// The example without picture or embeddings, by the value rules of the catalogue.
+    pub(super) fn example(&self, row: usize) -> Result<Example, Reason> {
+        let tag = self.tags.as_ref().and_then(|tags| text(tags, row));
+        let license = self.licenses.as_ref().and_then(|licenses| text(licenses, row));
+        Ok(Example {
+            caption: self.caption(row).ok_or(Reason::NoCaption)?.to_owned(),
+            image: None,
+            embeddings: None,
+            license: license.unwrap_or_default().to_owned(),
+            nsfw: tag.map_or(Nsfw::Untagged, Nsfw::from_name),
+            original_height: number(self.heights.as_ref(), row).and_then(size).unwrap_or(NO_SIZE),
+            original_width: number(self.widths.as_ref(), row).and_then(size).unwrap_or(NO_SIZE),
+            similarity: number(self.similarities.as_ref(), row).unwrap_or(NO_SIMILARITY),
+            url: self.url(row).ok_or(Reason::NoUrl)?.to_owned(),
+        })
+    }
+}
+
+fn text(column: &StringArray, row: usize) -> Option<&str> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+/// A number that is one: not null, and finite.
+fn number(column: Option<&Float64Array>, row: usize) -> Option<f64> {
+    let column = column?;
+    column.is_valid(row).then(|| column.value(row)).filter(|value| value.is_finite())
 }
 
 /// Sizes are floats where pandas met a row without one.
@@ -104,13 +182,10 @@ fn column(batch: &RecordBatch, names: &[&str], to: &DataType) -> Result<Option<a
     cast.map(Some).map_err(|error| format!("column {name:?} holds {}: {error}", array.data_type()))
 }
 
-fn texts(batch: &RecordBatch, names: &[&str]) -> Result<Option<Vec<Option<String>>>, String> {
-    let values = column(batch, names, &DataType::Utf8)?;
-    Ok(values.map(|array| array.as_string::<i32>().iter().map(|value| value.map(str::to_owned)).collect()))
+fn texts(batch: &RecordBatch, names: &[&str]) -> Result<Option<StringArray>, String> {
+    Ok(column(batch, names, &DataType::Utf8)?.map(|array| array.as_string::<i32>().clone()))
 }
 
-fn numbers(batch: &RecordBatch, names: &[&str]) -> Result<Option<Vec<Option<f64>>>, String> {
-    let values = column(batch, names, &DataType::Float64)?;
-    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
-    Ok(values.map(|array| array.as_primitive::<Float64Type>().iter().map(finite).collect()))
+fn numbers(batch: &RecordBatch, names: &[&str]) -> Result<Option<Float64Array>, String> {
+    Ok(column(batch, names, &DataType::Float64)?.map(|array| array.as_primitive::<Float64Type>().clone()))
 }

@@ -60,21 +60,6 @@ impl Example {
         self.with_features(|row| Feature::Halves(row.into()), |features| proto::encode(features, out));
     }
 
-    /// How many bytes [`Example::encode`] appends.
-    pub(super) fn encoded_len(&self) -> usize {
-        self.with_features(|row| Feature::Halves(row.into()), proto::encoded_len)
-    }
-
-    /// Appends the example with embeddings half as long as TFDS stores them; [`widen`] makes it what TFDS stores.
-    pub(super) fn encode_compact(&self, out: &mut Vec<u8>) {
-        let bytes = |row: &[f16]| {
-            let mut bytes = vec![0; row.len() * 2];
-            bytes.as_chunks_mut().0.iter_mut().zip(row).for_each(|(place, value)| *place = value.to_le_bytes());
-            bytes
-        };
-        self.with_features(|row| Feature::Floats(bytes(row).into()), |features| proto::encode(features, out));
-    }
-
     fn with_features<'a, T>(
         &'a self,
         embedding: impl Fn(&'a [f16]) -> Feature<'a>,
@@ -302,21 +287,6 @@ impl<'a> ExampleView<'a> {
             url: self.url.into(),
         }
     }
-}
-
-/// Appends what TFDS stores for an example that was encoded with [`Example::encode_compact`].
-pub(super) fn widen(compact: &[u8], out: &mut Vec<u8>) {
-    let mut features = Vec::with_capacity(9);
-    let decoded = proto::decode(compact, |name, feature| {
-        features.push(match feature {
-            Feature::Floats(halves) if name.ends_with("_embedding") => {
-                (name, Feature::Halves(halves.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)).collect()))
-            }
-            other => (name, other),
-        });
-    });
-    decoded.expect("encoded by this process");
-    proto::encode(&features, out);
 }
 
 /// `features.json`: the types and documentation of the features. Keys are in sorted order.

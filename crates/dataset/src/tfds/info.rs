@@ -64,6 +64,8 @@ pub struct Info {
     pub formats: Vec<FileFormat>,
     /// Examples of every shard of the split `train`.
     pub shard_lengths: Vec<u64>,
+    /// Whether examples lie in TFDS's shuffled order, and not in the one they were packed in.
+    pub shuffled: bool,
 }
 
 impl Info {
@@ -89,7 +91,8 @@ impl Info {
         let mut formats = vec![info.get("fileFormat").map_or(Ok(FileFormat::default()), format)?];
         let others = info["alternativeFileFormats"].as_array().into_iter().flatten();
         formats.extend(others.filter_map(|name| format(name).ok()));
-        Ok(Self { formats, shard_lengths })
+        let shuffled = info["disableShuffling"] != true;
+        Ok(Self { formats, shard_lengths, shuffled })
     }
 }
 

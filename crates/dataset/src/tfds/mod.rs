@@ -10,10 +10,12 @@ mod features;
 mod info;
 mod records;
 mod shuffle;
+mod stored;
 mod writer;
 
 pub use features::{Config, Example, ExampleView, FEATURES, Values};
 pub use info::{DATASET, Info, SPLIT, VERSION, folder, shard_name};
 pub use records::FileFormat;
 pub(crate) use records::ShardReader;
+pub use stored::Content;
 pub use writer::{TfdsReader, TfdsWriter};

@@ -13,7 +13,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::array_record::{ArrayRecordReader, ArrayRecordWriter};
 use crate::publish::{Draft, FileEntry};
-use crate::tfrecord::{RecordReader, write_record};
+use crate::tfrecord::{RecordReader, append_record};
 use crate::{Error, Result};
 
 /// Rows of a row group, as TFDS writes them: the smallest part of a Parquet file that can be read alone.
@@ -79,13 +79,18 @@ impl ShardWriter {
         })
     }
 
-    /// Appends a serialised example.
-    pub(super) fn push(&mut self, record: &[u8]) -> Result<()> {
+    /// Appends the serialised example that `put` puts behind the bytes it is given.
+    pub(super) fn push(&mut self, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        let mut record = Vec::new();
         match self {
-            Self::Tfrecord(draft) => Ok(write_record(draft, record)?),
-            Self::ArrayRecord(writer) => Ok(writer.push(record)?),
+            Self::Tfrecord(draft) => append_record(draft, put),
+            Self::ArrayRecord(writer) => {
+                put(&mut record)?;
+                Ok(writer.push(&record)?)
+            }
             Self::Parquet { writer, path, waiting } => {
-                waiting.push(record.to_vec());
+                put(&mut record)?;
+                waiting.push(record);
                 if waiting.len() < ROW_GROUP_ROWS {
                     return Ok(());
                 }

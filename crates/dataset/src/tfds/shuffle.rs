@@ -14,7 +14,11 @@ const SHARD_BYTES_MAX: f64 = 0.9 * (1u64 << 30) as f64;
 pub(super) fn hash_key(key: &str) -> u128 {
     let mut hash = Md5::new();
     hash.update(SPLIT);
-    hash.update(key.replace('\\', "/"));
+    if key.contains('\\') {
+        hash.update(key.replace('\\', "/"));
+    } else {
+        hash.update(key);
+    }
     u128::from_be_bytes(hash.finalize().into())
 }
 

@@ -5,16 +5,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use half::f16;
 
-use super::features::{Config, Example, ExampleView, features_json, widen};
+use super::features::{Config, Example, ExampleView, features_json};
 use super::info::{Info, ascii_json, dataset_info, folder, shard_name};
 use super::records::{FileFormat, ShardReader, ShardWriter};
 use super::shuffle::{hash_key, shard_count, shard_of};
+use super::stored::{Content, Files, put_record, store};
 use crate::label::Nsfw;
 use crate::publish::{FileEntry, publish, remove_temporary};
+use crate::tfrecord::FRAME_BYTES;
 use crate::{Error, Result};
 
-/// Examples that are held, and sorted, in memory.
+/// Examples that are held, and sorted, in memory, with what says where each is.
 const MEMORY_BYTES: usize = 192 << 20;
 /// Roughly the size of a bucket: three of them fit, in case some are larger than others.
 const BUCKET_BYTES: u64 = 64 << 20;
@@ -31,10 +34,14 @@ const SPILL_HEAD: usize = 24;
 #[derive(Debug)]
 pub struct TfdsWriter {
     config: Config,
-    /// The first is the one that readers take unasked.
-    formats: Vec<FileFormat>,
     folder: PathBuf,
     spill: PathBuf,
+    shards: Shards,
+    expected_bytes: u64,
+    /// Where examples are not sorted: how large a shard gets.
+    unsorted_shard_bytes: Option<u64>,
+    /// Where pictures are that are read only when their place is known.
+    files: Files,
     batch: Batch,
     buckets: Option<Buckets>,
     /// Bits of the hash that tell a bucket, if there will be any.
@@ -45,12 +52,15 @@ pub struct TfdsWriter {
     largest: u128,
 }
 
-/// Examples in memory, compact, one behind the other.
+/// Examples in memory, as they are stored, one behind the other.
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
     index: Vec<(u128, Range<usize>)>,
 }
+
+/// Of the index, for each example.
+const INDEX_BYTES: usize = size_of::<(u128, Range<usize>)>();
 
 impl Batch {
     /// The examples of a bucket, which goes away.
@@ -140,17 +150,59 @@ fn next_batch(waiting: &mut Vec<(PathBuf, u32)>, memory_bytes: usize) -> Result<
     Ok(None)
 }
 
-/// Publishes what holds the same shard in each format.
-fn published(shard: Vec<ShardWriter>, files: &mut Vec<FileEntry>) -> Result<()> {
-    shard.into_iter().try_for_each(|writer| {
-        files.push(writer.publish()?);
+/// The shards of a split, one after the other. What they are called is known when all are there.
+#[derive(Debug)]
+struct Shards {
+    /// The first is the one that readers take unasked.
+    formats: Vec<FileFormat>,
+    folder: PathBuf,
+    /// The shard that is being written, in each format.
+    open: Option<(u64, Vec<ShardWriter>)>,
+    /// Examples of each shard: one that stays empty has no file, and the names count the others.
+    lengths: Vec<u64>,
+    files: Vec<FileEntry>,
+}
+
+impl Shards {
+    /// Appends the record that `put` appends to a shard, which is that of the record before or a new one.
+    fn push(&mut self, shard: u64, mut put: impl FnMut(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        if self.open.as_ref().is_none_or(|&(open, _)| open != shard) {
+            self.publish()?;
+            let (folder, number) = (&self.folder, self.lengths.len());
+            let create =
+                |&format: &FileFormat| ShardWriter::create(&folder.join(format!("{}-{number}", format.name())), format);
+            self.open = Some((shard, self.formats.iter().map(create).collect::<Result<_>>()?));
+            self.lengths.push(0);
+        }
+        *self.lengths.last_mut().expect("pushed above") += 1;
+        let (_, writers) = self.open.as_mut().expect("opened above");
+        writers.iter_mut().try_for_each(|writer| writer.push(&mut put))
+    }
+
+    fn publish(&mut self) -> Result<()> {
+        for writer in self.open.take().into_iter().flat_map(|(_, writers)| writers) {
+            self.files.push(writer.publish()?);
+        }
         Ok(())
-    })
+    }
+
+    /// Gives the files the names they have in `folder`.
+    fn finish(mut self, folder: &Path) -> Result<(Vec<FileEntry>, Vec<u64>)> {
+        self.publish()?;
+        let Self { formats, lengths, mut files, .. } = self;
+        for (number, file) in files.iter_mut().enumerate() {
+            let name = shard_name(formats[number % formats.len()], number / formats.len(), lengths.len());
+            fs::rename(self.folder.join(&file.name), folder.join(&name))?;
+            file.name = name;
+        }
+        Ok((files, lengths))
+    }
 }
 
 impl TfdsWriter {
     /// Starts a configuration below the data folder `data`, in each of the formats: readers that are not asked take the
-    /// first, TFRecord if there is none. `expected_bytes` only sets the number of buckets.
+    /// first, TFRecord if there is none. `expected_bytes` only sets the number of buckets, and of shards of unsorted
+    /// examples.
     pub fn create(data: &Path, config: Config, formats: &[FileFormat], expected_bytes: u64) -> Result<Self> {
         let folder = folder(data, config);
         let spill = folder.join(".unsorted");
@@ -160,11 +212,15 @@ impl TfdsWriter {
         fs::create_dir_all(&spill)?;
         let count = (expected_bytes / BUCKET_BYTES + 1).clamp(1, BUCKETS_MAX).next_power_of_two();
         let formats = if formats.is_empty() { vec![FileFormat::default()] } else { formats.to_vec() };
+        let shards = Shards { formats, folder: spill.clone(), open: None, lengths: Vec::new(), files: Vec::new() };
         Ok(Self {
             config,
-            formats,
             folder,
             spill,
+            shards,
+            expected_bytes,
+            unsorted_shard_bytes: None,
+            files: Files::default(),
             batch: Batch::default(),
             buckets: None,
             bucket_bits: count.trailing_zeros(),
@@ -175,17 +231,49 @@ impl TfdsWriter {
         })
     }
 
+    /// Leaves examples in the order in which they are pushed, as TFDS does for what it calls `disable_shuffling`, and
+    /// writes them as they come. So many are expected: shards get the size that TFDS's rule gives them for what is
+    /// expected, and are as many as that makes of what comes.
+    pub fn unsorted(mut self, expected_examples: u64) -> Self {
+        let shards = shard_count(self.expected_bytes, expected_examples);
+        self.unsorted_shard_bytes = Some((self.expected_bytes + FRAME_BYTES * expected_examples) / shards);
+        self
+    }
+
     /// Adds an example. The key decides where it stands and must be unique.
     pub fn push(&mut self, key: &str, example: &Example) -> Result<()> {
+        let bytes = |row: &[f16]| row.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        match (&example.image, &example.embeddings) {
+            (_, Some((image, text))) => {
+                self.push_with(key, example, Content::Embeddings { image: &bytes(image), text: &bytes(text) })
+            }
+            (image, None) => self.push_with(key, example, Content::Picture(image.as_deref().unwrap_or_default())),
+        }
+    }
+
+    /// Adds an example whose picture or embeddings stand elsewhere; its own are not looked at.
+    pub fn push_with(&mut self, key: &str, example: &Example, content: Content<'_>) -> Result<()> {
+        if let Some(shard_bytes) = self.unsorted_shard_bytes {
+            return self.push_unsorted(example, content, shard_bytes);
+        }
         let hash = hash_key(key);
         let start = self.batch.bytes.len();
-        example.encode_compact(&mut self.batch.bytes);
+        self.num_bytes += store(example, content, &mut self.files, &mut self.batch.bytes) as u64;
         let end = self.batch.bytes.len();
         self.batch.index.push((hash, start..end));
         self.examples += 1;
-        self.num_bytes += example.encoded_len() as u64;
         self.largest = self.largest.max(hash);
-        if end < self.memory_bytes { Ok(()) } else { self.spill() }
+        if end + self.batch.index.len() * INDEX_BYTES < self.memory_bytes { Ok(()) } else { self.spill() }
+    }
+
+    fn push_unsorted(&mut self, example: &Example, content: Content<'_>, shard_bytes: u64) -> Result<()> {
+        let Self { files, batch, shards, .. } = self;
+        // By the record's first byte, so that the last shard is never a rest of a few.
+        let shard = (self.num_bytes + FRAME_BYTES * self.examples) / shard_bytes.max(1);
+        batch.bytes.clear();
+        self.num_bytes += store(example, content, files, &mut batch.bytes) as u64;
+        self.examples += 1;
+        shards.push(shard, |out| put_record(&batch.bytes, files, out))
     }
 
     /// Makes room in memory.
@@ -206,17 +294,12 @@ impl TfdsWriter {
             self.spill()?;
             self.batch = Batch::default(); // its memory is needed for the buckets
         }
-        let Self { config, formats, folder, spill, buckets, batch, memory_bytes, .. } = self;
+        let Self { config, folder, spill, mut shards, files: mut sources, buckets, batch, memory_bytes, .. } = self;
         let mut waiting = buckets.map(Buckets::finish).transpose()?.unwrap_or_default();
         waiting.reverse();
-        let shards = shard_count(self.num_bytes, self.examples);
-        // Shards that stay empty have no file, and the names count the others: lengths are needed before names.
-        let mut lengths: Vec<u64> = Vec::new();
-        let mut files = Vec::new();
-        let mut open: Option<(u64, Vec<ShardWriter>)> = None;
+        let count = shard_count(self.num_bytes, self.examples);
         let mut last: Option<u128> = None;
         let mut next = Some(batch);
-        let mut widened = Vec::new();
         while let Some(mut batch) = next {
             batch.sort();
             for (hash, example) in batch.examples() {
@@ -225,41 +308,15 @@ impl TfdsWriter {
                     return Err(Error::Invalid(format!("pack {folder}: two examples have the same key")));
                 }
                 last = Some(hash);
-                let shard = shard_of(hash, self.largest, shards);
-                if open.as_ref().is_none_or(|&(number, _)| number != shard) {
-                    let create = |&format: &FileFormat| {
-                        ShardWriter::create(&spill.join(format!("{}-{}", format.name(), lengths.len())), format)
-                    };
-                    let writers = formats.iter().map(create).collect::<Result<_>>()?;
-                    if let Some((_, done)) = open.replace((shard, writers)) {
-                        published(done, &mut files)?;
-                    }
-                    lengths.push(0);
-                }
-                *lengths.last_mut().expect("pushed above") += 1;
-                let (_, writers) = open.as_mut().expect("opened above");
-                let example = match config {
-                    Config::Images => example,
-                    Config::Embeddings => {
-                        widened.clear();
-                        widen(example, &mut widened);
-                        &widened
-                    }
-                };
-                writers.iter_mut().try_for_each(|writer| writer.push(example))?;
+                let shard = shard_of(hash, self.largest, count);
+                shards.push(shard, |out| put_record(example, &mut sources, out))?;
             }
             drop(batch);
             next = next_batch(&mut waiting, memory_bytes)?;
         }
-        if let Some((_, done)) = open {
-            published(done, &mut files)?;
-        }
         let data = &folder;
-        for (number, file) in files.iter_mut().enumerate() {
-            let name = shard_name(formats[number % formats.len()], number / formats.len(), lengths.len());
-            fs::rename(spill.join(&file.name), data.join(&name))?;
-            file.name = name;
-        }
+        let formats = shards.formats.clone();
+        let (mut files, lengths) = shards.finish(data)?;
         fs::remove_dir_all(&spill)?;
         remove_temporary(data)?;
         let labels: String = Nsfw::ALL.iter().map(|tag| format!("{}\n", tag.name())).collect();
@@ -267,7 +324,11 @@ impl TfdsWriter {
         files.push(publish(&data.join("nsfw.labels.txt"), labels.as_bytes())?);
         let root = data.parent().and_then(Path::parent).expect("a configuration lies two folders below its dataset");
         publish(&root.join(".config/metadata.json"), br#"{"default_config_name": "images"}"#)?;
-        let info = ascii_json(&dataset_info(config, &formats, self.num_bytes, &lengths), 2);
+        let mut info = dataset_info(config, &formats, self.num_bytes, &lengths);
+        if self.unsorted_shard_bytes.is_some() {
+            info["disableShuffling"] = true.into(); // readers then read shard after shard
+        }
+        let info = ascii_json(&info, 2);
         files.push(publish(&data.join("dataset_info.json"), info.as_bytes())?);
         Ok(files)
     }
@@ -286,7 +347,7 @@ pub struct TfdsReader {
 impl TfdsReader {
     /// Opens a version folder.
     pub fn open(folder: &Path) -> Result<Self> {
-        let Info { formats, shard_lengths } = Info::read(folder)?;
+        let Info { formats, shard_lengths, .. } = Info::read(folder)?;
         let format = formats[0];
         let path = |shard| folder.join(shard_name(format, shard, shard_lengths.len()));
         let shards: Vec<_> = shard_lengths.iter().enumerate().map(|(shard, &length)| (path(shard), length)).collect();

@@ -82,7 +82,9 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
     }
     let run = Run::new(&options.input);
     if run.curated().is_dir() {
-        ensure!(options.compat.is_none(), "--compat is for tars with tables, and {} is a run", options.input.display());
+        let input = options.input.display();
+        ensure!(options.compat.is_none(), "--compat is for tars with tables, and {input} is a run");
+        ensure!(!options.no_shuffle, "--no-shuffle is for files of other programs, and {input} is a run");
         let packages = options.output.map_or_else(|| run.packages(), Packages::new);
         return told(&pack::run(&run, &packages, &formats, printer)?, printer);
     }
@@ -93,7 +95,17 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
     let output = options
         .output
         .with_context(|| format!("{} is no run: say with -o where the package goes", options.input.display()))?;
-    told(&pack::pack_released(&options.input, &output, join, &formats, printer)?, printer)
+    let config = pack::ReleasedConfig { join, formats, shuffle: !options.no_shuffle, cached_bytes: cached_bytes() };
+    told(&pack::pack_released(&options.input, &output, &config, printer)?, printer)
+}
+
+/// What the system surely keeps in memory of files that were read: half of what is free, by Linux's account; 2 GiB where
+/// nobody tells.
+fn cached_bytes() -> u64 {
+    let told = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free =
+        told.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok());
+    free.map_or(2 << 30, |kilobytes: u64| kilobytes * 1024 / 2)
 }
 
 pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {

@@ -1,33 +1,50 @@
 //! `stats`: the funnel of a run, or what a package holds.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
-use dataset::Run;
+use dataset::{Run, publish};
 use pipeline::build::Report;
 use pipeline::stats;
 
 use crate::Ended;
-use crate::cli::Look;
+use crate::cli;
 use crate::printer::Printer;
 
 /// Length of the longest bar, in characters.
 const BAR: u64 = 40;
 
-pub(super) fn run(options: &Look, printer: &Printer) -> Result<Ended> {
-    let run = Run::new(&options.folder);
+pub(super) fn run(options: &cli::Stats, printer: &Printer) -> Result<Ended> {
+    let (folder, html) = (&options.look.folder, &options.html);
+    let run = Run::new(folder);
     if run.report().exists() {
+        if html.is_some() {
+            bail!("--html is for packages; the page of {} is report.html in it", folder.display());
+        }
         printer.funnel(&Report::read(&run)?)?;
         return Ok(Ended::Done);
     }
-    if !options.folder.join("dataset_info.json").exists() {
-        bail!("{}: neither a finished run (report.json) nor a TFDS version folder", options.folder.display());
+    if !folder.join("dataset_info.json").exists() {
+        bail!("{}: neither a finished run (report.json) nor a TFDS version folder", folder.display());
     }
-    let stats = stats::package(&options.folder)?;
+    let stats = stats::package(folder)?;
+    if let Some(path) = html {
+        publish(path, stats::page(&name(folder), &stats).as_bytes())?;
+        printer.note(&format!("wrote {}", path.display()));
+    }
     if printer.json() {
         printer.data(&serde_json::to_string(&stats)?)?;
     } else {
         printer.data(&text(&stats))?;
     }
     Ok(Ended::Done)
+}
+
+/// `images/1.0.0`: the last two folders say which package it is.
+fn name(folder: &Path) -> String {
+    let whole = fs_err::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let names: Vec<_> = whole.iter().map(|name| name.to_string_lossy()).collect();
+    names[names.len().saturating_sub(2)..].join("/")
 }
 
 fn text(stats: &stats::Stats) -> String {

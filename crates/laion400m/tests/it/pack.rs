@@ -61,6 +61,50 @@ fn a_package_is_kept_in_the_file_formats_that_were_asked_for() {
 }
 
 #[test]
+fn what_a_package_holds_is_drawn_on_a_page() {
+    let (folder, data) = folder();
+    assert_eq!(call(&["pack", &golden("inputs/images-100"), "-o", &data]).status, Some(0));
+    let package = format!("{data}/laion400m/images/1.0.0");
+    let path = folder.path().join("pages/images.html");
+    let html = path.to_str().expect("a plain path");
+    let said = call(&["stats", &package, "--html", html, "--json"]);
+    assert_eq!((said.status, &said.json()["examples"]), (Some(0), &100.into()), "{said:?}");
+    assert!(said.stderr.contains(html), "{said:?}");
+    let page = fs_err::read_to_string(&path).expect("written");
+    for part in ["<h1>images/1.0.0</h1>", "<dd>100</dd>", "UNTAGGED", "0.30 to 0.32", "example.com"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("<script"), "{page}");
+}
+
+#[test]
+fn examples_can_stay_in_their_order() {
+    let (folder, data) = folder();
+    let said = call(&["pack", &golden("inputs/embeddings-100"), "-o", &data, "--no-shuffle", "--json"]);
+    assert_eq!((said.status, &said.json()["kept"]), (Some(0), &100.into()), "{said:?}");
+    let package = format!("{data}/laion400m/embeddings/1.0.0");
+    let info = fs_err::read_to_string(format!("{package}/dataset_info.json")).expect("written");
+    assert!(info.contains("\"disableShuffling\": true"), "{info}");
+    assert_eq!(call(&["verify", &package]).status, Some(0));
+    // Another order is another package, and a run has one order only.
+    call(&["pack", &golden("inputs/embeddings-100"), "-o", &data]).could_not_run(&["settings"]);
+    fs_err::create_dir(folder.path().join("curated")).expect("room");
+    let run = folder.path().to_str().expect("a plain path");
+    call(&["pack", run, "--no-shuffle"]).could_not_run(&["--no-shuffle", "is a run"]);
+}
+
+#[test]
+fn a_tar_that_cannot_be_decompressed_is_named() {
+    let (folder, data) = folder();
+    let input = folder.path().join("input");
+    fs_err::create_dir(&input).expect("room");
+    fs_err::copy(golden("inputs/images-3/00000.parquet"), input.join("00000.parquet")).expect("room");
+    fs_err::write(input.join("00000.tar"), b"\xFD7zXZ\0 and so on").expect("room");
+    let said = call(&["pack", input.to_str().expect("a plain path"), "-o", &data]);
+    said.could_not_run(&["00000.tar", "xz", "gzip"]);
+}
+
+#[test]
 fn a_package_of_another_program_is_never_written_over() {
     let (_folder, data) = folder();
     let theirs = Path::new(&data).join("laion400m/images/1.0.0");

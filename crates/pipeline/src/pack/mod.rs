@@ -10,7 +10,7 @@ use dataset::table::TableReader;
 use dataset::tfds::FileFormat;
 use dataset::{Packages, Progress, Result, Run, Stage, Summary, list_shards};
 
-pub use released::pack_released;
+pub use released::{ReleasedConfig, pack_released};
 pub use shard::pack_shard;
 pub use tfds::pack_tfds;
 

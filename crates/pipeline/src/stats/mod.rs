@@ -1,5 +1,7 @@
 //! What a package holds.
 
+mod page;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -7,6 +9,8 @@ use dataset::load::{Dataset, ReadOptions};
 use dataset::tfds::ExampleView;
 use dataset::{Nsfw, Result};
 use serde::Serialize;
+
+pub use page::page;
 
 /// Sides, in pixels, that LAION's own table of sizes has.
 const SIDES: [i32; 3] = [256, 512, 1024];
