@@ -93,6 +93,13 @@ impl<R: FromBatch> TableReader<R> {
         Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count, rows_read: 0 })
     }
 
+    /// The names of a file's columns.
+    pub fn columns(path: &Path) -> Result<Vec<String>> {
+        let file = fs::File::open(path)?.into_file();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+        Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
+    }
+
     /// Rows in the whole file.
     pub fn row_count(&self) -> u64 {
         self.row_count

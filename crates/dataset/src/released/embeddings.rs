@@ -50,6 +50,15 @@ impl EmbeddingShard {
         Ok(TableReader::<ReleasedRow>::open(&self.table)?.row_count())
     }
 
+    /// Rows that [`EmbeddingShard::read`] gives an example of: a matrix says its length first.
+    pub fn kept_count(&self) -> Result<u64> {
+        let mut kept = 0;
+        for row in TableReader::<ReleasedRow>::open(&self.table)? {
+            kept += u64::from(row?.into_example().is_ok());
+        }
+        Ok(kept)
+    }
+
     /// Calls `each` for every row in order. Tables and matrices of different lengths, or of other widths than
     /// `dimensions`, are an error: nobody can tell which row belongs to which.
     pub fn read(&self, dimensions: usize, mut each: impl FnMut(Outcome) -> Result<()>) -> Result<()> {

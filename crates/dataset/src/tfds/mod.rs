@@ -13,6 +13,7 @@ mod shuffle;
 mod writer;
 
 pub use features::{Config, Example, ExampleView};
+pub(crate) use info::{CITATION, HOMEPAGE};
 pub use info::{DATASET, Info, SPLIT, VERSION, folder, shard_name};
 pub use records::FileFormat;
 pub(crate) use records::ShardReader;

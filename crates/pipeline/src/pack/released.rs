@@ -1,95 +1,105 @@
-//! LAION-400M as other tools left it, to the TFDS configuration it can be.
+//! LAION-400M as other tools left it, to the packages it can be.
 
 use std::path::Path;
 
-use dataset::released::{Join, Outcome, Released};
-use dataset::tfds::{Config, DATASET, FileFormat, TfdsWriter, VERSION, folder};
-use dataset::{Counts, Error, Marker, Progress, Result, Stage, Status, Summary, Task, publish};
+use dataset::hub::HubColumns;
+use dataset::released::{Join, Released};
+use dataset::tfds::{Config, FileFormat};
+use dataset::{Error, Progress, Result, ShardId, Stage, Summary};
 
-use super::tfds::{DIMENSIONS, names};
+use super::format::{Format, names};
+use super::package::{Ledger, Plan, Source, pack};
+use super::sink::Names;
+use super::tfds::DIMENSIONS;
 
-/// Packs what lies in `input` below the TFDS data folder `data`, in each of the formats.
+/// What an input can become, the form it becomes unasked first, and what it holds.
+fn forms(released: &Released) -> (&'static [Format], &'static str) {
+    match released {
+        Released::Images(_) => (&[Format::Tfds, Format::Webdataset, Format::Parquet, Format::Hf], "pictures"),
+        Released::Embeddings(_) => (&[Format::Tfds, Format::Npy, Format::Parquet, Format::Hf], "embeddings"),
+        Released::Metadata(_) => (&[Format::Parquet, Format::Hf], "metadata alone"),
+    }
+}
+
+/// Packs what lies in `input` into `data`: in each of the formats, or as TFDS (metadata alone: as Parquet) if there is
+/// none. TFDS examples are kept in each of the file formats.
 pub fn pack_released(
     input: &Path,
     data: &Path,
     join: Join,
-    formats: &[FileFormat],
+    formats: &[Format],
+    file_formats: &[FileFormat],
     progress: &dyn Progress,
 ) -> Result<Summary> {
     let released = Released::find(input)?;
-    let (config, files): (_, Vec<_>) = match &released {
-        Released::Images(shards) => (Config::Images, shards.iter().flat_map(|shard| shard.files()).collect()),
-        Released::Embeddings(shards) => (Config::Embeddings, shards.iter().flat_map(|shard| shard.files()).collect()),
-    };
-    let (mut inputs, mut input_bytes) = (Vec::new(), 0);
-    for path in files {
-        let bytes = fs_err::metadata(path)?.len();
-        inputs.push(format!("{}: {bytes} bytes", path.strip_prefix(input).unwrap_or(path).display()));
-        input_bytes += bytes;
+    let (possible, what) = forms(&released);
+    if let Some(format) = formats.iter().find(|format| !possible.contains(format)) {
+        return Err(Error::Invalid(format!(
+            "{}: holds {what}, which can become {}, not {}",
+            input.display(),
+            names(possible),
+            format.name()
+        )));
     }
+    let formats = if formats.is_empty() { &possible[..1] } else { formats };
+    let config = if matches!(released, Released::Embeddings(_)) { Config::Embeddings } else { Config::Images };
     let join_name = match join {
         Join::Key => "key",
         Join::Position => "position",
     };
-    let described = serde_json::json!({"config": config.name(), "file_formats": names(formats), "join": join_name});
-    let marker = data.join(format!("{DATASET}-{}.json", config.name()));
-    if let Some(done) = Marker::done(&marker, &described, &inputs)? {
-        return Ok(Summary { stage: Stage::Pack, counts: done.counts });
-    }
-    // A package that is whole but not yet marked is told from another program's by a claim made before it.
-    let package = folder(data, config);
-    let claim = data.join(format!(".{DATASET}-{}.begun", config.name()));
-    if package.exists() && !marker.exists() && !claim.exists() {
-        let package = package.display();
-        return Err(Error::Invalid(format!("{package}: not a package of this program; choose another output")));
-    }
-    publish(&claim, b"")?;
-    let rows = match &released {
-        Released::Images(shards) => shards.iter().map(|shard| shard.row_count()).sum::<Result<_>>()?,
-        Released::Embeddings(shards) => shards.iter().map(|shard| shard.row_count()).sum::<Result<_>>()?,
+    let plan = |&format: &Format| match format {
+        Format::Tfds => Plan::tfds(data, config, file_formats).with("join", join_name),
+        other => Plan::new(data, other).with("join", join_name),
     };
-    let task = progress.begin(Stage::Pack, Some(rows));
-    // A float16 becomes a float32 in TFDS.
-    let expected_bytes = if config == Config::Embeddings { input_bytes * 2 } else { input_bytes };
-    let mut ledger = Ledger {
-        writer: TfdsWriter::create(data, config, formats, expected_bytes)?,
-        counts: Counts::default(),
-        task: &*task,
+    let row_counts = released.row_counts()?;
+    let (inputs, input_bytes) = inputs(&released, input)?;
+    let source = Source {
+        inputs,
+        origin: released.origin()?,
+        names: match released {
+            Released::Metadata(_) => Names::Numbers,
+            _ => Names::for_rows(&row_counts),
+        },
+        file_formats,
+        columns: HubColumns {
+            images: matches!(released, Released::Images(_)),
+            dimensions: matches!(released, Released::Embeddings(_)).then_some(DIMENSIONS),
+        },
+        // A float16 becomes a float32 in TFDS.
+        expected_bytes: if config == Config::Embeddings { input_bytes * 2 } else { input_bytes },
     };
-    match &released {
-        Released::Images(shards) => {
-            shards.iter().try_for_each(|shard| shard.read(join, |outcome| ledger.enter(outcome)))?;
-        }
-        Released::Embeddings(shards) => {
-            shards.iter().try_for_each(|shard| shard.read(DIMENSIONS, |outcome| ledger.enter(outcome)))?;
-        }
-    }
-    let Ledger { writer, counts, .. } = ledger;
-    let below = format!("{DATASET}/{}/{VERSION}", config.name());
-    let files = writer.finish()?.into_iter().map(|file| file.below(&below)).collect();
-    let counts = Marker::finish(&marker, &described, inputs, counts, files)?.counts;
-    fs_err::remove_file(&claim)?;
+    let plans: Vec<_> = formats.iter().map(plan).collect();
+    let begin = || Ok(progress.begin(Stage::Pack, Some(row_counts.iter().sum())));
+    let counts = pack(&plans, &source, begin, |ledger| feed(&released, join, ledger))?;
     Ok(Summary { stage: Stage::Pack, counts })
 }
 
-/// Where every row ends.
-struct Ledger<'a> {
-    writer: TfdsWriter,
-    counts: Counts,
-    task: &'a dyn Task,
+/// What markers say of the input, and its bytes.
+fn inputs(released: &Released, input: &Path) -> Result<(Vec<String>, u64)> {
+    let (mut inputs, mut sum) = (Vec::new(), 0);
+    for path in released.files() {
+        let bytes = fs_err::metadata(path)?.len();
+        let name = path.strip_prefix(input).ok().filter(|name| !name.as_os_str().is_empty());
+        inputs.push(format!("{}: {bytes} bytes", name.unwrap_or(path).display()));
+        sum += bytes;
+    }
+    Ok((inputs, sum))
 }
 
-impl Ledger<'_> {
-    fn enter(&mut self, outcome: Outcome) -> Result<()> {
-        let status = match outcome {
-            Ok((key, example)) => {
-                self.writer.push(&key, &example)?;
-                Status::Kept
-            }
-            Err(status) => status,
-        };
-        self.counts.add(status);
-        self.task.advance(1);
-        Ok(())
+fn feed(released: &Released, join: Join, ledger: &mut Ledger<'_>) -> Result<()> {
+    match released {
+        Released::Images(shards) => shards.iter().try_for_each(|shard| {
+            ledger.begin(ShardId(shard.number), 0)?;
+            shard.read(join, |outcome| ledger.enter(outcome))
+        }),
+        Released::Embeddings(shards) => shards.iter().try_for_each(|shard| {
+            let kept = if ledger.matrices { shard.kept_count()? } else { 0 };
+            ledger.begin(ShardId(shard.number), kept)?;
+            shard.read(DIMENSIONS, |outcome| ledger.enter(outcome))
+        }),
+        Released::Metadata(parts) => parts.iter().try_for_each(|part| {
+            ledger.begin(ShardId(part.number), 0)?;
+            part.read(|outcome| ledger.enter(outcome))
+        }),
     }
 }
