@@ -15,7 +15,7 @@ use fs_err as fs;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{CdcOptions, WriterProperties};
+use parquet::file::properties::{CdcOptions, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use crate::croissant::Origin;
@@ -108,17 +108,25 @@ impl HubWriter {
         writer.into_inner().map_err(|error| self.wrong(&error))?.publish()
     }
 
-    /// Pictures are compressed already: they are stored plainly, as `datasets` does.
+    /// Pictures are compressed already and embeddings cannot be: both are stored plainly, as `datasets` does with media.
     fn properties(&self) -> WriterProperties {
-        let bytes = ColumnPath::new(vec!["image".into(), "bytes".into()]);
-        WriterProperties::builder()
+        let path = |names: &[&str]| ColumnPath::new(names.iter().map(|name| (*name).to_owned()).collect());
+        let plain = [
+            path(&["image", "bytes"]),
+            path(&["image_embedding", "list", "element"]),
+            path(&["text_embedding", "list", "element"]),
+        ];
+        let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            .set_column_compression(bytes.clone(), Compression::UNCOMPRESSED)
-            .set_column_dictionary_enabled(bytes, false)
             .set_max_row_group_row_count(None)
             .set_content_defined_chunking(Some(PAGES))
-            .set_key_value_metadata(Some(vec![KeyValue::new("huggingface".into(), self.columns.metadata())]))
-            .build()
+            .set_key_value_metadata(Some(vec![KeyValue::new("huggingface".into(), self.columns.metadata())]));
+        let plainly = |properties: WriterPropertiesBuilder, column: ColumnPath| {
+            properties
+                .set_column_compression(column.clone(), Compression::UNCOMPRESSED)
+                .set_column_dictionary_enabled(column, false)
+        };
+        plain.into_iter().fold(properties, plainly).build()
     }
 
     /// Gives the shards their names and writes the card. `counts` is what became of all rows.

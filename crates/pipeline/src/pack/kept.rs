@@ -57,6 +57,7 @@ pub(super) fn pack_kept(
         }
     }
     let source = Source {
+        input: &run.curated(),
         inputs,
         origin: Origin::Crawl,
         names: Names::for_rows(&[]),

@@ -15,6 +15,8 @@ use super::tables::{NpySink, ReleaseSink, WebdatasetSink};
 
 /// What the samples are.
 pub(super) struct Source<'a> {
+    /// Where they lie.
+    pub(super) input: &'a Path,
     /// What a marker says of them.
     pub(super) inputs: Vec<String>,
     pub(super) origin: Origin,
@@ -79,9 +81,13 @@ impl Plan {
         self.data.join(&self.below)
     }
 
-    /// An error if another program's package lies there.
-    fn check(&self) -> Result<()> {
+    /// An error if another program's package lies there, or the input itself: it would be written over.
+    fn check(&self, input: &Path) -> Result<()> {
         let folder = self.folder();
+        if folder.exists() && fs_err::canonicalize(input)?.starts_with(fs_err::canonicalize(&folder)?) {
+            let (folder, input) = (folder.display(), input.display());
+            return Err(Error::Invalid(format!("{folder}: {input} lies there itself; choose another output")));
+        }
         if folder.exists() && !self.marker().exists() && !self.claim().exists() {
             let folder = folder.display();
             return Err(Error::Invalid(format!("{folder}: not a package of this program; choose another output")));
@@ -137,7 +143,7 @@ pub(super) fn pack<'a>(
     if missing.is_empty() {
         return Ok(counts);
     }
-    missing.iter().try_for_each(|plan| plan.check())?;
+    missing.iter().try_for_each(|plan| plan.check(source.input))?;
     let task = begin()?;
     let sinks = missing.iter().map(|plan| plan.begin(source)).collect::<Result<_>>()?;
     let mut ledger = Ledger {

@@ -54,6 +54,7 @@ pub fn pack_released(
     let row_counts = released.row_counts()?;
     let (inputs, input_bytes) = inputs(&released, input)?;
     let source = Source {
+        input,
         inputs,
         origin: released.origin()?,
         names: match released {
