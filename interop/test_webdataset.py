@@ -47,9 +47,9 @@ def open_clip_data():
             setattr(sys.modules[parent], child, module)
     from open_clip_train import data
 
-    yield data
     for name in names:
-        del sys.modules[name]
+        del sys.modules[name]  # webdataset looks for PyTorch when it reads, and shall not find it
+    return data
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,14 @@ impl Plan {
         files.push(croissant::write(&self.folder(), &description, &files)?);
         let files = files.into_iter().map(|file| file.below(&self.below)).collect();
         Marker::finish(&self.marker(), &self.described, source.inputs.clone(), counts.clone(), files)?;
-        Ok(fs_err::remove_file(self.claim())?)
+        self.remove_claim()
+    }
+
+    fn remove_claim(&self) -> Result<()> {
+        match fs_err::remove_file(self.claim()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -136,7 +143,10 @@ pub(super) fn pack<'a>(
     let (mut counts, mut missing) = (Counts::default(), Vec::new());
     for plan in plans {
         match Marker::done(&plan.marker(), &plan.described, &source.inputs)? {
-            Some(done) => counts = done.counts,
+            Some(done) => {
+                counts = done.counts;
+                plan.remove_claim()?; // killed between marker and this
+            }
             None => missing.push(plan),
         }
     }
