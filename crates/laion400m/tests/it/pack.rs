@@ -172,7 +172,7 @@ fn the_metadata_of_the_release_becomes_parquet_and_hf_and_nothing_else() {
     let (_third, single) = folder();
     let said = call(&["pack", &format!("{meta}/part-00001.snappy.parquet"), "-o", &single, "--json"]);
     assert_eq!((said.status, &said.json()["kept"]), (Some(0), &50.into()), "{said:?}");
-    assert_eq!(names(&single), ["metadata.json", "metadata/croissant.json", "metadata/part-00000.snappy.parquet"]);
+    assert_eq!(names(&single), ["metadata/croissant.json", "metadata/part-00000.snappy.parquet", "metadata.json"]);
     // A table of other columns is named with the column it lacks.
     let (other, _) = folder();
     let table = other.path().join("part-0.parquet");
