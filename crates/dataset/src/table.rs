@@ -68,6 +68,21 @@ pub fn write_table<R: Row>(path: &Path, rows: impl IntoIterator<Item = R>) -> Re
     writer.publish()
 }
 
+/// Reads the footer of a table. Places below zero, which only damage or malice writes, are an error here: the reader of
+/// the crate `parquet` panics at them.
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
+    let file = fs::File::open(path)?.into_file();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+    for column in builder.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let places = [Some(column.data_page_offset()), column.dictionary_page_offset(), Some(column.compressed_size())];
+        if places.into_iter().flatten().any(|place| place < 0) {
+            let cause = format!("column {} starts or ends before the file", column.column_path());
+            return Err(Error::format(path, cause));
+        }
+    }
+    Ok(builder)
+}
+
 /// Reads a table row by row, holding one batch in memory.
 #[derive(Debug)]
 pub struct TableReader<R> {
@@ -86,8 +101,7 @@ impl<R: FromBatch> TableReader<R> {
 
     /// Opens `path`, holding at most so many rows in memory.
     pub fn open_batched(path: &Path, batch_rows: usize) -> Result<Self> {
-        let file = fs::File::open(path)?.into_file();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+        let builder = open(path)?;
         let row_count = builder.metadata().file_metadata().num_rows().max(0) as u64;
         let batches = builder.with_batch_size(batch_rows).build().map_err(|error| Error::format(path, error))?;
         Ok(Self { batches, path: path.into(), rows: Vec::new().into_iter(), row_count, rows_read: 0 })
@@ -95,8 +109,7 @@ impl<R: FromBatch> TableReader<R> {
 
     /// The names of a file's columns.
     pub fn columns(path: &Path) -> Result<Vec<String>> {
-        let file = fs::File::open(path)?.into_file();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+        let builder = open(path)?;
         Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
@@ -114,7 +127,10 @@ impl<R: FromBatch> Iterator for TableReader<R> {
             if let Some(row) = self.rows.next() {
                 return Some(Ok(row));
             }
-            let Some(batch) = self.batches.next() else {
+            // Damaged pages make the crate `parquet` divide by zero: that, too, is an error of the file.
+            let next = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.batches.next()));
+            let Ok(next) = next else { return Some(Err(Error::format(&self.path, "a damaged page"))) };
+            let Some(batch) = next else {
                 // Callers count on the length in the footer: a damaged file must not lose rows quietly.
                 let (read, expected) = (std::mem::replace(&mut self.rows_read, self.row_count), self.row_count);
                 return (read != expected)
@@ -140,8 +156,7 @@ pub fn read_table<R: FromBatch>(path: &Path) -> Result<Vec<R>> {
 /// Reads some rows of a table, given by their ascending positions, and nothing else of their columns' pages.
 pub fn read_rows_at<R: FromBatch>(path: &Path, positions: &[usize]) -> Result<Vec<R>> {
     let wrong = |error: parquet::errors::ParquetError| Error::format(path, error);
-    let file = fs::File::open(path)?.into_file();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;
+    let builder = open(path)?;
     let rows = builder.metadata().file_metadata().num_rows().max(0) as usize;
     let ascending = positions.windows(2).all(|pair| pair[0] < pair[1]);
     if !ascending || positions.last().is_some_and(|&last| last >= rows) {
