@@ -31,6 +31,9 @@ mod publish;
 mod run;
 
 pub mod array_record;
+pub mod croissant;
+pub mod encoded;
+pub mod hub;
 pub mod load;
 pub mod npy;
 pub mod picture;

@@ -281,6 +281,61 @@ table! {
     }
 }
 
+table! {
+    /// The columns of the release where some cells may be unknown: what files of other tools become.
+    PublishedRow {
+        /// The number of the sample; unknown where its key is no number.
+        sample_id: Option<i64> = "SAMPLE_ID",
+        /// Where the image was.
+        url: String = "URL",
+        /// The text found with the image.
+        text: String = "TEXT",
+        /// Height before resizing, in pixels.
+        height: Option<i32> = "HEIGHT",
+        /// Width before resizing, in pixels.
+        width: Option<i32> = "WIDTH",
+        /// `?` where no licence is known.
+        license: String = "LICENSE",
+        /// Name of the [`crate::Nsfw`] tag.
+        nsfw: String = "NSFW",
+        /// Cosine of both embeddings.
+        similarity: Option<f64> = "similarity",
+    }
+}
+
+table! {
+    /// The table beside a tar or two matrices that were packed from files of other tools: img2dataset's columns, as far
+    /// as they are known, and clip-retrieval's name of the key.
+    PackedRow {
+        /// The key of the sample; clip-retrieval's name.
+        image_path: String = "image_path",
+        /// The text found with the image.
+        caption: String = "caption",
+        /// Where the image was.
+        url: String = "url",
+        /// Shard and row.
+        key: String = "key",
+        /// img2dataset's word: `success`.
+        status: String = "status",
+        /// Nothing.
+        error_message: Option<String> = "error_message",
+        /// `?` where no licence is known.
+        license: String = "LICENSE",
+        /// Name of the [`crate::Nsfw`] tag.
+        nsfw: String = "NSFW",
+        /// Cosine of both embeddings.
+        similarity: Option<f64> = "similarity",
+        /// Stored width in pixels.
+        width: Option<i32> = "width",
+        /// Stored height in pixels.
+        height: Option<i32> = "height",
+        /// Width before resizing, in pixels.
+        original_width: Option<i32> = "original_width",
+        /// Height before resizing, in pixels.
+        original_height: Option<i32> = "original_height",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

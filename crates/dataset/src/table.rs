@@ -14,7 +14,7 @@ use crate::row::{FromBatch, Row};
 use crate::{Error, Result};
 
 /// Rows held in memory at a time, and rows of a row group: 8,192 captions and URLs are about 2 MiB.
-const BATCH_ROWS: usize = 8192;
+pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// Writes a table, Snappy as the peers do.
 #[derive(Debug)]
@@ -86,8 +86,7 @@ impl Batches {
 
     /// The same from the row with this number on.
     fn open_at(path: &Path, batch_rows: usize, columns: Option<&[&str]>, start: u64) -> Result<Self> {
-        let file = fs::File::open(path)?.into_file();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+        let builder = open(path)?;
         let row_count = builder.metadata().file_metadata().num_rows().max(0) as u64;
         let mask = match columns {
             Some(names) => ProjectionMask::columns(builder.parquet_schema(), names.iter().copied()),
@@ -109,20 +108,36 @@ impl Iterator for Batches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(batch) = self.batches.next() else {
+        let Some(batch) = next_batch(&mut self.batches, &self.path) else {
             // Callers count on the length in the footer: a damaged file must not lose rows quietly.
             let (read, expected) = (std::mem::replace(&mut self.rows_read, self.row_count), self.row_count);
             return (read != expected)
                 .then(|| Err(Error::format(&self.path, format!("{read} rows, but its footer says {expected}"))));
         };
-        Some(match batch {
-            Ok(batch) => {
-                self.rows_read += batch.num_rows() as u64;
-                Ok(batch)
-            }
-            Err(error) => Err(Error::format(&self.path, error)),
-        })
+        Some(batch.inspect(|batch| self.rows_read += batch.num_rows() as u64))
     }
+}
+
+/// Reads the footer of a table. Places below zero, which only damage or malice writes, are an error here: the reader of
+/// the crate `parquet` panics at them.
+pub(crate) fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
+    let file = fs::File::open(path)?.into_file();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
+    for column in builder.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let places = [Some(column.data_page_offset()), column.dictionary_page_offset(), Some(column.compressed_size())];
+        if places.into_iter().flatten().any(|place| place < 0) {
+            let cause = format!("column {} starts or ends before the file", column.column_path());
+            return Err(Error::format(path, cause));
+        }
+    }
+    Ok(builder)
+}
+
+/// The next batch. Damaged pages make the crate `parquet` divide by zero: that, too, is an error of the file.
+pub(crate) fn next_batch(batches: &mut ParquetRecordBatchReader, path: &Path) -> Option<Result<RecordBatch>> {
+    let next = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| batches.next()));
+    let Ok(next) = next else { return Some(Err(Error::format(path, "a damaged page"))) };
+    next.map(|batch| batch.map_err(|error| Error::format(path, error)))
 }
 
 /// Reads a table row by row, holding one batch in memory.
@@ -146,6 +161,12 @@ impl<R: FromBatch> TableReader<R> {
     /// Opens `path` at the row with this number.
     pub(crate) fn open_at(path: &Path, start: u64) -> Result<Self> {
         Ok(Self { batches: Batches::open_at(path, BATCH_ROWS, None, start)?, rows: Vec::new().into_iter() })
+    }
+
+    /// The names of a file's columns.
+    pub fn columns(path: &Path) -> Result<Vec<String>> {
+        let builder = open(path)?;
+        Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
     }
 
     /// Rows in the whole file.
@@ -182,8 +203,7 @@ pub fn read_table<R: FromBatch>(path: &Path) -> Result<Vec<R>> {
 /// Reads some rows of a table, given by their ascending positions, and nothing else of their columns' pages.
 pub fn read_rows_at<R: FromBatch>(path: &Path, positions: &[usize]) -> Result<Vec<R>> {
     let wrong = |error: parquet::errors::ParquetError| Error::format(path, error);
-    let file = fs::File::open(path)?.into_file();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(wrong)?;
+    let builder = open(path)?;
     let rows = builder.metadata().file_metadata().num_rows().max(0) as usize;
     let ascending = positions.windows(2).all(|pair| pair[0] < pair[1]);
     if !ascending || positions.last().is_some_and(|&last| last >= rows) {

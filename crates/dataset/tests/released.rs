@@ -35,6 +35,7 @@ fn packs_as_tfds_does(input: &str, theirs: &str, config: Config) {
     match Released::find(&golden(input)).expect("a layout") {
         Released::Images(shards) => shards.iter().try_for_each(|shard| shard.read(Join::Key, &mut each)),
         Released::Embeddings(shards) => shards.iter().try_for_each(|shard| shard.read(512, &mut each)),
+        Released::Metadata(_) => panic!("no layout of TFDS"),
     }
     .expect("readable");
     writer.finish().expect("room");
@@ -386,4 +387,107 @@ fn damaged_inputs_end_in_an_error_that_names_the_file_or_in_fewer_rows_and_never
             Err(error) => assert!(error.to_string().contains("00000."), "round {round}: {error}"),
         }
     }
+}
+
+/// The release's columns, with numbers of the types that its writers and readers disagree on.
+fn metadata(ids: arrow_array::ArrayRef, sizes: arrow_array::ArrayRef) -> arrow_array::RecordBatch {
+    use arrow_array::{ArrayRef, Float64Array, StringArray};
+    let text = |values: [Option<&str>; 4]| std::sync::Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    arrow_array::RecordBatch::try_from_iter_with_nullable([
+        ("SAMPLE_ID", ids, true),
+        ("URL", text([Some("http://a.com/1"), Some("http://a.com/2"), None, Some("http://a.com/4")]), true),
+        ("TEXT", text([Some("one"), None, Some("three"), Some("four <b>é</b>")]), true),
+        ("HEIGHT", sizes.clone(), true),
+        ("WIDTH", sizes, true),
+        ("LICENSE", text([Some("?"), Some("?"), Some("?"), None]), true),
+        ("NSFW", text([Some("UNLIKELY"), None, None, Some("FALSE")]), true),
+        ("similarity", std::sync::Arc::new(Float64Array::from(vec![Some(0.25), None, None, None])), true),
+    ])
+    .expect("columns of one length")
+}
+
+const PART: &str = "part-00003-5b54c5d5-bbcf-484d-a2ce-0d6f73df1a36-c000.snappy.parquet";
+
+fn write_part(folder: &Path, batch: &arrow_array::RecordBatch) {
+    let file = fs::File::create(folder.join(PART)).expect("a new file");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a schema");
+    writer.write(batch).expect("room");
+    writer.close().expect("room");
+}
+
+#[test]
+fn the_metadata_of_the_release_is_read_whatever_types_its_numbers_have() {
+    use arrow_array::{ArrayRef, Float64Array, Int32Array, Int64Array};
+    use std::sync::Arc;
+    let large = 1_581_282_014_547;
+    let ids: [ArrayRef; 2] = [
+        Arc::new(Int64Array::from(vec![Some(large), Some(2), Some(3), None])),
+        Arc::new(Float64Array::from(vec![Some(large as f64), Some(2.0), Some(3.0), Some(f64::NAN)])),
+    ];
+    let sizes: [ArrayRef; 3] = [
+        Arc::new(Int32Array::from(vec![Some(600), None, None, None])),
+        Arc::new(Int64Array::from(vec![Some(600), None, None, Some(i64::MAX)])),
+        Arc::new(Float64Array::from(vec![Some(600.0), None, None, Some(f64::NAN)])),
+    ];
+    for (ids, sizes) in ids.iter().flat_map(|ids| sizes.iter().map(move |sizes| (ids.clone(), sizes.clone()))) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write_part(folder.path(), &metadata(ids, sizes));
+        let Ok(Released::Metadata(parts)) = Released::find(folder.path()) else { panic!("a layout of metadata") };
+        assert_eq!((parts.len(), parts[0].row_count().expect("readable")), (1, 4));
+        let (mut packed, mut ends) = (Vec::new(), Vec::new());
+        parts[0]
+            .read(|outcome| {
+                match outcome {
+                    Ok(pair) => packed.push(pair),
+                    Err(status) => ends.push(status.name()),
+                }
+                Ok(())
+            })
+            .expect("readable");
+        assert_eq!(ends, ["no_caption", "no_url"]);
+        let (key, example) = &packed[0];
+        assert_eq!((key.as_str(), example.caption.as_str()), ("1581282014547", "one"));
+        assert_eq!((example.known_size(), example.known_similarity()), ((Some(600), Some(600)), Some(0.25)));
+        let (key, example) = &packed[1];
+        assert_eq!((key.as_str(), example.url.as_str()), ("", "http://a.com/4"));
+        assert_eq!((example.known_size(), example.known_similarity()), ((None, None), None));
+        assert_eq!((example.nsfw, example.license.as_str()), (dataset::Nsfw::Untagged, ""));
+    }
+}
+
+#[test]
+fn damaged_metadata_ends_in_an_error_that_names_the_file_or_in_all_of_its_rows() {
+    use arrow_array::{Int32Array, Int64Array};
+    use proptest::test_runner::{Config as Cases, TestRunner};
+    use std::sync::Arc;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sizes = Arc::new(Int32Array::from(vec![1, 2, 3, 4]));
+    write_part(folder.path(), &metadata(Arc::new(Int64Array::from(vec![1, 2, 3, 4])), sizes));
+    let path = folder.path().join(PART);
+    let whole = fs::read(&path).expect("written");
+    let damages = (0..whole.len(), 0..whole.len(), 0u8..8, 0..3u8);
+    let mut runner = TestRunner::new(Cases::with_cases(300));
+    let result = runner.run(&damages, |(place, other, bit, kind)| {
+        let mut bytes = whole.clone();
+        match kind {
+            0 => bytes.truncate(place),
+            1 => bytes[place] ^= 1 << bit,
+            _ => bytes.swap(place, other),
+        }
+        fs::write(&path, bytes).expect("room");
+        let mut rows = 0;
+        let read = Released::find(folder.path()).and_then(|released| {
+            let Released::Metadata(parts) = released else { panic!("a layout of metadata") };
+            parts[0].read(|_| {
+                rows += 1;
+                Ok(())
+            })
+        });
+        match read {
+            Ok(()) => assert_eq!(rows, 4),
+            Err(error) => assert!(error.to_string().contains("part-00003"), "{error}"),
+        }
+        Ok(())
+    });
+    result.expect("no damage does more");
 }

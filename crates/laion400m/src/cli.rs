@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Embed(Embed),
     /// Embeddings to verdicts: similarity and NSFW tag
     Filter(Filter),
-    /// The kept rows of a run to WebDataset, embeddings, metadata and TFDS packages; LAION-400M's own files to TFDS
+    /// The kept rows of a run, or LAION-400M's own files, to packages: TFDS, WebDataset, Parquet, npy, Hugging Face
     Pack(Pack),
     /// The packages of a run to a search index
     Index(Index),
@@ -209,15 +209,20 @@ pub(crate) struct Filter {
     pub(crate) similarity_min: Option<f64>,
 }
 
-/// Example: laion400m pack run; laion400m pack laion400m-images -o ~/tensorflow_datasets
+/// Example: laion400m pack run; laion400m pack laion400m-images -o ~/tensorflow_datasets; laion400m pack laion400m-meta
+/// -o packages --format hf
 #[derive(Debug, Args)]
 pub(crate) struct Pack {
-    /// A run; or a folder of NNNNN.tar with NNNNN.parquet, or of img_emb_N.npy, text_emb_N.npy and metadata_N.parquet,
-    /// which become laion400m/images or laion400m/embeddings of TensorFlow Datasets
+    /// A run; or a folder of NNNNN.tar with NNNNN.parquet, of img_emb_N.npy, text_emb_N.npy and metadata_N.parquet, or
+    /// of part-*.parquet: pictures, embeddings or the metadata of the release
     pub(crate) input: PathBuf,
     /// Where the packages go [default: packages in the run]
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
+    /// What to make, with commas between [default: tfds; of metadata alone parquet; of a run
+    /// webdataset,npy,parquet,tfds]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FORMAT")]
+    pub(crate) format: Vec<PackFormat>,
     /// What TFDS examples are kept in, with commas between; readers take the first unless they are told
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tfrecord", value_name = "FORMAT")]
     pub(crate) file_format: Vec<FileFormat>,
@@ -227,6 +232,21 @@ pub(crate) struct Pack {
     /// Repeat a fault of another program, to show the difference
     #[arg(long, value_enum)]
     pub(crate) compat: Option<Compat>,
+}
+
+/// What rows are packed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PackFormat {
+    /// laion400m/images and laion400m/embeddings of TensorFlow Datasets, in the output folder itself; of a run in tfds/
+    Tfds,
+    /// NNNNN.tar with NNNNN.parquet, in webdataset/
+    Webdataset,
+    /// The columns of the release, in metadata/
+    Parquet,
+    /// Matrices of embeddings with tables, in embeddings/
+    Npy,
+    /// Parquet with a dataset card for the Hugging Face Hub, in hf/
+    Hf,
 }
 
 /// How TFDS examples are kept.
@@ -305,7 +325,8 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Args)]
 pub(crate) struct Look {
-    /// A run, or a TFDS version folder
+    /// A run, or a package: for `stats` a TFDS version folder, for `verify` any folder with croissant.json, or what `pack`
+    /// wrote into
     #[arg(value_name = "RUN|PACKAGE")]
     pub(crate) folder: PathBuf,
 }

@@ -1,15 +1,17 @@
 //! Checks every file of a run against what its markers say, and the stages against one another.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use dataset::croissant::{self, CROISSANT};
 use dataset::npy::MatrixReader;
 use dataset::tfds::{Config, DATASET, TfdsReader, VERSION};
-use dataset::{Counts, EmbeddingFiles, Marker, Result, Run, file_crc32c, list_shards};
+use dataset::{Counts, EmbeddingFiles, Marker, Packages, Result, Run, file_crc32c, file_sha256, list_shards};
 use fs_err as fs;
 use serde::Serialize;
 
 use crate::build::Recipe;
 use crate::collect;
+use crate::pack::Format;
 
 /// What was looked at, and what is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -67,7 +69,12 @@ pub fn run(run: &Run) -> Result<Checked> {
     let pairs = run.pairs().join(collect::MARKER);
     let collected = checked.marker(&pairs, None);
     let mut totals = <[Counts; 4]>::default();
-    let folders = [run.images(), run.embeddings(), run.curated(), run.packages().folder().to_owned()];
+    let packages = run.packages();
+    let mut folders = vec![run.images(), run.embeddings(), run.curated(), packages.folder().to_owned()];
+    let described = described(&packages);
+    if !described.is_empty() && list_shards(packages.folder(), "json")?.is_empty() {
+        folders.pop(); // packed in other forms only
+    }
     for id in list_shards(&run.pairs(), "parquet")? {
         let mut given = None;
         for (stage, folder) in folders.iter().enumerate() {
@@ -89,17 +96,26 @@ pub fn run(run: &Run) -> Result<Checked> {
     }
     for config in Config::ALL {
         let path = run.packages().tfds().join(format!("{DATASET}-{}.json", config.name()));
-        if !path.exists() && config == Config::Embeddings {
-            continue; // it is not packed where embeddings have another length than the catalogue's
+        // Embeddings are not packed where they have another length than the catalogue's; and whoever has asked for
+        // other packages may have none of TFDS.
+        if !path.exists() && (config == Config::Embeddings || (!described.is_empty() && !packages.tfds().exists())) {
+            continue;
         }
         if let Some(counts) = checked.marker(&path, None) {
             let folder = run.packages().tfds().join(DATASET).join(config.name()).join(VERSION);
             let found = tfds(&folder);
             checked.files += found.files;
             checked.problems.extend(found.problems);
-            if counts.kept != totals[3].kept {
-                checked.problem(&path, format!("{} examples, but {} rows were packed", counts.kept, totals[3].kept));
+            if counts.kept != totals[2].kept {
+                checked.problem(&path, format!("{} examples, but {} rows were kept", counts.kept, totals[2].kept));
             }
+        }
+    }
+    for path in described {
+        if let Some(counts) = checked.marker(&path, None)
+            && counts.kept != totals[2].kept
+        {
+            checked.problem(&path, format!("{} rows, but {} were kept", counts.kept, totals[2].kept));
         }
     }
     let index = run.index().join("index.json");
@@ -107,6 +123,39 @@ pub fn run(run: &Run) -> Result<Checked> {
         checked.marker(&index, None);
     }
     Ok(checked)
+}
+
+/// The markers of packages that are made, or described, as a whole.
+fn described(packages: &Packages) -> Vec<PathBuf> {
+    let of = |format: &Format| packages.folder().join(format!("{}.json", format.folder()));
+    Format::ALL.iter().map(of).filter(|path| path.exists()).collect()
+}
+
+/// Checks a folder that is no run, if it is one that holds packages or is one itself: every file against the SHA-256 in
+/// `croissant.json`, against markers where they stand, and every record of TFDS. `None` if it is nothing of the kind.
+pub fn packages(folder: &Path) -> Result<Option<Checked>> {
+    let mut checked = Checked::default();
+    if folder.join("dataset_info.json").exists() {
+        checked = tfds(folder);
+    } else if !folder.join(CROISSANT).exists() {
+        let mut markers = described(&Packages::new(folder));
+        let tfds = Config::ALL.map(|config| folder.join(format!("{DATASET}-{}.json", config.name())));
+        markers.extend(tfds.into_iter().filter(|path| path.exists()));
+        markers.iter().for_each(|path| drop(checked.marker(path, None)));
+        return Ok((!markers.is_empty()).then_some(checked));
+    }
+    if folder.join(CROISSANT).exists() {
+        for (name, expected) in croissant::read(folder)? {
+            checked.files += 1;
+            let path = folder.join(name);
+            match file_sha256(&path) {
+                Ok(hash) if hash == expected => {}
+                Ok(_) => checked.problem(&path, "its content is not what croissant.json says"),
+                Err(error) => checked.problems.push(error.to_string()),
+            }
+        }
+    }
+    Ok(Some(checked))
 }
 
 /// Checks a TFDS version folder: every record's checksums, every example's features, every shard's length.

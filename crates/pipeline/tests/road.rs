@@ -218,7 +218,7 @@ fn the_whole_road_keeps_rows_aligned() {
     let config = filter::Config { similarity_min: similarities[similarities.len() / 2] };
     let filtered = filter::run(&config, &ColorEmbedder, &run.embeddings(), &run.curated(), &Silent).expect("filtered");
     assert!(filtered.counts.kept > 0 && filtered.counts.dropped["similarity_too_low"] > 0, "{:?}", filtered.counts);
-    let packed = pack::run(&run, &run.packages(), &[], &Silent).expect("packed");
+    let packed = pack::run(&run, &run.packages(), &pack::Format::OF_RUN, &[], &Silent).expect("packed");
     assert_eq!(packed.counts.kept, filtered.counts.kept);
     packages_agree(&run, &run.packages(), packed.counts.kept);
     assert_eq!(verify::run(&run).expect("a run").problems, Vec::<String>::new());

@@ -5,10 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use fs_err as fs;
 use half::f16;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::statistics::Statistics;
 
 use super::Dataset;
@@ -17,6 +14,7 @@ use super::matrices::MatrixShard;
 use super::reader::Record;
 use super::source::Shard;
 use crate::released::EmbeddingShard;
+use crate::table::{self, BATCH_ROWS, Batches};
 use crate::tfds::Values;
 use crate::{Error, Result};
 
@@ -76,8 +74,7 @@ impl Embeddings {
 impl KeyedShard {
     fn open(files: &Arc<EmbeddingShard>) -> Result<Self> {
         let path = &files.table;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?.into_file());
-        let builder = builder.map_err(|error| Error::format(path, error))?;
+        let builder = table::open(path)?;
         // clip-retrieval calls the key so.
         let names = ["key", "image_path"];
         let column = names.into_iter().find(|name| builder.schema().index_of(name).is_ok());
@@ -185,13 +182,9 @@ impl Joiner {
 
 fn rows(shard: &KeyedShard) -> Result<HashMap<Box<str>, Option<u32>>> {
     let path = &shard.files.table;
-    let wrong = |error: parquet::errors::ParquetError| Error::format(path, error);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?.into_file()).map_err(wrong)?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), [shard.column.as_str()]);
     let (mut rows, mut row) = (HashMap::new(), 0);
-    for batch in builder.with_projection(mask).build().map_err(wrong)? {
-        let batch = batch.map_err(|error| Error::format(path, error))?;
-        let keys = arrow_cast::cast(batch.column(0), &arrow_schema::DataType::Utf8);
+    for batch in Batches::open(path, BATCH_ROWS, Some(&[shard.column.as_str()]))? {
+        let keys = arrow_cast::cast(batch?.column(0), &arrow_schema::DataType::Utf8);
         let keys = keys.map_err(|error| Error::format(path, format!("column {:?}: {error}", shard.column)))?;
         for key in keys.as_string::<i32>() {
             if let Some(key) = key {

@@ -64,6 +64,16 @@ impl EmbeddingShard {
         Ok((images, texts))
     }
 
+    /// Rows that [`EmbeddingShard::read`] gives an example of: a matrix says its length first.
+    pub fn kept_count(&self) -> Result<u64> {
+        let mut kept = 0;
+        for batch in Batches::open(&self.table, super::BATCH_ROWS, Some(&COLUMNS))? {
+            let columns = Columns::new(&batch?).map_err(|cause| Error::format(&self.table, cause))?;
+            kept += (0..columns.len()).filter(|&row| columns.example(row).is_ok()).count() as u64;
+        }
+        Ok(kept)
+    }
+
     /// Calls `each` for every row in order. Tables and matrices of different lengths, or of other widths than
     /// `dimensions`, are an error.
     pub fn read(&self, dimensions: usize, mut each: impl FnMut(Outcome) -> Result<()>) -> Result<()> {

@@ -38,10 +38,10 @@ pub struct ReleasedRow {
 }
 
 impl ReleasedRow {
-    /// The example of a row that must not be left out: an unknown caption or URL is empty.
-    pub(crate) fn into_example_or_empty(self) -> Example {
-        Example {
-            caption: self.caption.unwrap_or_default(),
+    /// The example without picture or embeddings, by the value rules of the catalogue.
+    pub(super) fn into_example(self) -> Result<Example, Reason> {
+        Ok(Example {
+            caption: self.caption.ok_or(Reason::NoCaption)?,
             image: None,
             embeddings: None,
             license: self.license.unwrap_or_default(),
@@ -49,8 +49,15 @@ impl ReleasedRow {
             original_height: self.original_height.unwrap_or(NO_SIZE),
             original_width: self.original_width.unwrap_or(NO_SIZE),
             similarity: self.similarity.unwrap_or(NO_SIMILARITY),
-            url: self.url.unwrap_or_default(),
-        }
+            url: self.url.ok_or(Reason::NoUrl)?,
+        })
+    }
+
+    /// The example of a row that must not be left out: an unknown caption or URL is empty.
+    pub(crate) fn into_example_or_empty(mut self) -> Example {
+        self.caption.get_or_insert_default();
+        self.url.get_or_insert_default();
+        self.into_example().expect("both are there")
     }
 }
 
@@ -125,10 +132,14 @@ impl Columns {
     }
 
     fn row(&self, row: usize) -> ReleasedRow {
+        ReleasedRow { key: self.key(row).map(str::to_owned), ..self.row_without_key(row) }
+    }
+
+    fn row_without_key(&self, row: usize) -> ReleasedRow {
         let tag = self.tags.as_ref().and_then(|tags| text(tags, row));
         let license = self.licenses.as_ref().and_then(|licenses| text(licenses, row));
         ReleasedRow {
-            key: self.key(row).map(str::to_owned),
+            key: None,
             caption: self.caption(row).map(str::to_owned),
             url: self.url(row).map(str::to_owned),
             nsfw: tag.map(str::to_owned),
@@ -139,21 +150,9 @@ impl Columns {
         }
     }
 
-    /// The example without picture or embeddings, by the value rules of the catalogue.
+    /// The example without picture or embeddings.
     pub(super) fn example(&self, row: usize) -> Result<Example, Reason> {
-        let tag = self.tags.as_ref().and_then(|tags| text(tags, row));
-        let license = self.licenses.as_ref().and_then(|licenses| text(licenses, row));
-        Ok(Example {
-            caption: self.caption(row).ok_or(Reason::NoCaption)?.to_owned(),
-            image: None,
-            embeddings: None,
-            license: license.unwrap_or_default().to_owned(),
-            nsfw: tag.map_or(Nsfw::Untagged, Nsfw::from_name),
-            original_height: number(self.heights.as_ref(), row).and_then(size).unwrap_or(NO_SIZE),
-            original_width: number(self.widths.as_ref(), row).and_then(size).unwrap_or(NO_SIZE),
-            similarity: number(self.similarities.as_ref(), row).unwrap_or(NO_SIMILARITY),
-            url: self.url(row).ok_or(Reason::NoUrl)?.to_owned(),
-        })
+        self.row_without_key(row).into_example()
     }
 }
 

@@ -55,6 +55,17 @@ pub struct Example {
 }
 
 impl Example {
+    /// The similarity, if it is known: -1 stands for an unknown one.
+    pub fn known_similarity(&self) -> Option<f64> {
+        Some(self.similarity).filter(|similarity| *similarity != -1.0)
+    }
+
+    /// Width and height, if they are known: -1 stands for an unknown one.
+    pub fn known_size(&self) -> (Option<i32>, Option<i32>) {
+        let known = |pixels: i32| Some(pixels).filter(|pixels| *pixels >= 0);
+        (known(self.original_width), known(self.original_height))
+    }
+
     /// Appends the example as TFDS stores it: every number with a fraction as float32, names in sorted order.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.with_features(|row| Feature::Halves(row.into()), |features| proto::encode(features, out));

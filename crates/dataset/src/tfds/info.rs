@@ -17,7 +17,8 @@ pub const VERSION: &str = "1.0.0";
 /// The only split.
 pub const SPLIT: &str = "train";
 
-const HOMEPAGE: &str = "https://laion.ai/blog/laion-400-open-dataset/";
+/// Of the dataset.
+pub(crate) const HOMEPAGE: &str = "https://laion.ai/blog/laion-400-open-dataset/";
 
 const DESCRIPTION: &str = "The LAION-400M dataset is completely openly, freely accessible.
 
@@ -34,7 +35,8 @@ estimating semantic image-text-content matching.
 The image-text-pairs have been extracted from the Common Crawl web data dump and
 are from random web pages crawled between 2014 and 2021.";
 
-const CITATION: &str = "@article{DBLP:journals/corr/abs-2111-02114,
+/// The paper, as BibTeX.
+pub(crate) const CITATION: &str = "@article{DBLP:journals/corr/abs-2111-02114,
   author    = {Christoph Schuhmann and
                Richard Vencu and
                Romain Beaumont and

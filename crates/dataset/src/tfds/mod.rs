@@ -14,6 +14,7 @@ mod stored;
 mod writer;
 
 pub use features::{Config, Example, ExampleView, FEATURES, Values};
+pub(crate) use info::{CITATION, HOMEPAGE};
 pub use info::{DATASET, Info, SPLIT, VERSION, folder, shard_name};
 pub use records::FileFormat;
 pub(crate) use records::ShardReader;

@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch};
-use fs_err as fs;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::array_record::{ArrayRecordReader, ArrayRecordWriter};
 use crate::publish::{Draft, FileEntry};
 use crate::tfrecord::{RecordReader, append_record};
-use crate::{Error, Result};
+use crate::{Error, Result, table};
 
 /// Rows of a row group, as TFDS writes them: the smallest part of a Parquet file that can be read alone.
 const ROW_GROUP_ROWS: usize = 100;
@@ -189,10 +188,8 @@ impl ParquetReader {
     }
 
     fn batches(path: &Path, start: u64) -> Result<ParquetRecordBatchReader> {
-        let file = fs::File::open(path)?.into_file();
-        ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|builder| builder.with_batch_size(ROW_GROUP_ROWS).with_offset(start as usize).build())
-            .map_err(|error| Error::format(path, error))
+        let builder = table::open(path)?.with_batch_size(ROW_GROUP_ROWS).with_offset(start as usize);
+        builder.build().map_err(|error| Error::format(path, error))
     }
 
     fn seek(&mut self, number: u64) -> Result<()> {
@@ -218,9 +215,9 @@ impl Iterator for ParquetReader {
                 self.next += 1;
                 return Some(Ok(record));
             }
-            let batch = match self.batches.next()? {
+            let batch = match table::next_batch(&mut self.batches, &self.path)? {
                 Ok(batch) => batch,
-                Err(error) => return Some(Err(Error::format(&self.path, error))),
+                Err(error) => return Some(Err(error)),
             };
             let column = batch.column_by_name("data").and_then(|column| column.as_binary_opt::<i32>());
             let Some(column) = column.filter(|column| column.null_count() == 0) else {

@@ -7,6 +7,7 @@ use dataset::released::Join;
 use dataset::tfds::FileFormat;
 use dataset::{Packages, Run, Summary};
 use pipeline::build::expand;
+use pipeline::pack::Format;
 use pipeline::{collect, download, embed, filter, pack};
 use serde::de::DeserializeOwned;
 
@@ -80,13 +81,26 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
         ensure!(!formats.contains(&format), "--file-format names {} twice", format.name());
         formats.push(format);
     }
+    let mut wanted = Vec::new();
+    for format in options.format {
+        let format = match format {
+            cli::PackFormat::Tfds => Format::Tfds,
+            cli::PackFormat::Webdataset => Format::Webdataset,
+            cli::PackFormat::Parquet => Format::Parquet,
+            cli::PackFormat::Npy => Format::Npy,
+            cli::PackFormat::Hf => Format::Hf,
+        };
+        ensure!(!wanted.contains(&format), "--format names {} twice", format.name());
+        wanted.push(format);
+    }
     let run = Run::new(&options.input);
     if run.curated().is_dir() {
         let input = options.input.display();
         ensure!(options.compat.is_none(), "--compat is for tars with tables, and {input} is a run");
         ensure!(!options.no_shuffle, "--no-shuffle is for files of other programs, and {input} is a run");
         let packages = options.output.map_or_else(|| run.packages(), Packages::new);
-        return told(&pack::run(&run, &packages, &formats, printer)?, printer);
+        let wanted = if wanted.is_empty() { Format::OF_RUN.to_vec() } else { wanted };
+        return told(&pack::run(&run, &packages, &wanted, &formats, printer)?, printer);
     }
     let join = match options.compat {
         None => Join::Key,
@@ -95,7 +109,13 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
     let output = options
         .output
         .with_context(|| format!("{} is no run: say with -o where the package goes", options.input.display()))?;
-    let config = pack::ReleasedConfig { join, formats, shuffle: !options.no_shuffle, cached_bytes: cached_bytes() };
+    let config = pack::ReleasedConfig {
+        join,
+        formats: wanted,
+        file_formats: formats,
+        shuffle: !options.no_shuffle,
+        cached_bytes: cached_bytes(),
+    };
     told(&pack::pack_released(&options.input, &output, &config, printer)?, printer)
 }
 

@@ -9,11 +9,9 @@ use crate::cli::Look;
 use crate::printer::Printer;
 
 pub(super) fn run(options: &Look, printer: &Printer) -> Result<Ended> {
-    let checked = if options.folder.join("dataset_info.json").exists() {
-        verify::tfds(&options.folder)
-    } else {
-        verify::run(&Run::new(&options.folder))?
-    };
+    let run = Run::new(&options.folder);
+    let packages = if run.pairs().exists() { None } else { verify::packages(&options.folder)? };
+    let checked = packages.map_or_else(|| verify::run(&run), Ok)?;
     if printer.json() {
         printer.data(&serde_json::to_string(&checked)?)?;
     } else {

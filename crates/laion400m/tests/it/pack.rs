@@ -138,3 +138,100 @@ fn a_folder_that_holds_nothing_to_pack_is_named_with_what_it_might_hold() {
     call(&["pack", empty]).could_not_run(&[empty, "-o"]);
     call(&["pack", "/no/such/folder", "-o", &data]).could_not_run(&["/no/such/folder"]);
 }
+
+/// The files of a package, by their names in the folder of all packages.
+fn names(folder: &str) -> Vec<String> {
+    let text = |path: &PathBuf| path.to_str().expect("a plain path").to_owned();
+    files(Path::new(folder)).keys().map(text).collect()
+}
+
+#[test]
+fn pictures_and_embeddings_become_every_form_they_can_be_and_are_left_alone_the_second_time() {
+    let inputs = [
+        ("inputs/images-100", "tfds,webdataset,parquet,hf", "webdataset/00001.tar"),
+        ("inputs/embeddings-100", "tfds,npy,parquet,hf", "embeddings/text_emb/text_emb_1.npy"),
+    ];
+    for (input, formats, one) in inputs {
+        let (_folder, data) = folder();
+        let arguments = ["pack", &golden(input), "-o", &data, "--format", formats, "--json"];
+        let said = call(&arguments);
+        assert_eq!((said.status, &said.json()["kept"]), (Some(0), &100.into()), "{said:?}");
+        let before = files(Path::new(&data));
+        let present = names(&data);
+        for name in [one, "metadata/part-00001.snappy.parquet", "hf/README.md", "hf/data/train-00000-of-00001.parquet"]
+        {
+            assert!(present.iter().any(|there| there == name), "{name}: {present:?}");
+        }
+        // Beside every package lies its description, and it holds while nothing changes.
+        let described: Vec<_> = present.iter().filter(|name| name.ends_with("/croissant.json")).collect();
+        assert_eq!(described.len(), 4, "{present:?}");
+        for name in &described {
+            let package = Path::new(&data).join(name).parent().expect("a folder").to_str().expect("plain").to_owned();
+            assert_eq!(call(&["verify", &package]).status, Some(0), "{package}");
+        }
+        assert_eq!(call(&["verify", &data]).status, Some(0));
+        assert_eq!(call(&arguments).json(), said.json());
+        assert!(files(Path::new(&data)) == before, "the second call changed something");
+        // One form more makes that one, and leaves the others alone.
+        let (_other, again) = self::folder();
+        call(&["pack", &golden(input), "-o", &again, "--format", "hf"]);
+        call(&["pack", &golden(input), "-o", &again, "--format", formats]);
+        assert!(files(Path::new(&again)) == before, "the order of the calls can be seen");
+        // A package that is damaged is found, with or without its marker.
+        let mut bytes = before[Path::new("hf/data/train-00000-of-00001.parquet")].clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs_err::write(Path::new(&data).join("hf/data/train-00000-of-00001.parquet"), bytes).expect("room");
+        for place in [data.clone(), format!("{data}/hf")] {
+            let said = call(&["verify", &place]);
+            assert_eq!(said.status, Some(1), "{said:?}");
+            assert!(said.stdout.contains("train-00000-of-00001.parquet"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn the_metadata_of_the_release_becomes_parquet_and_hf_and_nothing_else() {
+    let (_folder, data) = folder();
+    let (images, meta) = (golden("inputs/images-100"), format!("{data}/metadata"));
+    assert_eq!(call(&["pack", &images, "-o", &data, "--format", "parquet"]).status, Some(0));
+    for format in ["tfds", "webdataset", "npy"] {
+        call(&["pack", &meta, "-o", &data, "--format", format]).could_not_run(&[
+            &meta,
+            "metadata alone",
+            "parquet or hf",
+            format,
+        ]);
+    }
+    // An input is never written over.
+    call(&["pack", &meta, "-o", &data]).could_not_run(&[&meta, "another output"]);
+    let (_other, packed) = folder();
+    let said = call(&["pack", &meta, "-o", &packed, "--format", "parquet,hf", "--json"]);
+    assert_eq!((said.status, &said.json()["kept"]), (Some(0), &100.into()), "{said:?}");
+    for part in ["part-00000.snappy.parquet", "part-00001.snappy.parquet"] {
+        let read = |folder: &str| fs_err::read(Path::new(folder).join("metadata").join(part)).expect("packed");
+        assert!(read(&data) == read(&packed), "the table of a table is the same table");
+    }
+    // A single file is an input, too; unasked it becomes Parquet.
+    let (_third, single) = folder();
+    let said = call(&["pack", &format!("{meta}/part-00001.snappy.parquet"), "-o", &single, "--json"]);
+    assert_eq!((said.status, &said.json()["kept"]), (Some(0), &50.into()), "{said:?}");
+    assert_eq!(names(&single), ["metadata/croissant.json", "metadata/part-00000.snappy.parquet", "metadata.json"]);
+    // A table of other columns is named with the column it lacks.
+    let (other, _) = folder();
+    let table = other.path().join("part-0.parquet");
+    fs_err::copy(golden("inputs/images-100/00000.parquet"), &table).expect("room");
+    let name = other.path().to_str().expect("a plain path");
+    call(&["pack", name, "-o", &single]).could_not_run(&["part-0.parquet", "SAMPLE_ID"]);
+}
+
+#[test]
+fn what_cannot_be_made_of_an_input_is_said_with_what_can() {
+    let (_folder, data) = folder();
+    let (images, embeddings) = (golden("inputs/images-100"), golden("inputs/embeddings-100"));
+    call(&["pack", &images, "-o", &data, "--format", "npy"]).could_not_run(&[&images, "pictures", "hf", "not npy"]);
+    let said = call(&["pack", &embeddings, "-o", &data, "--format", "hf,webdataset"]);
+    said.could_not_run(&[&embeddings, "embeddings", "npy", "not webdataset"]);
+    call(&["pack", &images, "-o", &data, "--format", "hf,hf"]).could_not_run(&["--format", "hf twice"]);
+    assert!(!Path::new(&data).exists(), "nothing was begun");
+}

@@ -129,7 +129,10 @@ fn a_killed_pack_gives_the_same_bytes() {
         tar.publish().expect("room");
         write_table(&path.with_extension("parquet"), rows).expect("room");
     }
-    let pack = |output: &str, moment| run_or_kill(&["pack", &name("laion"), "-o", &name(output), "--quiet"], moment);
+    let pack = |output: &str, moment| {
+        let formats = ["--format", "tfds,webdataset,parquet,hf", "--quiet"];
+        run_or_kill(&[&["pack", &name("laion"), "-o", &name(output)], &formats[..]].concat(), moment)
+    };
     let started = Instant::now();
     assert_eq!(pack("calm", None), Some(0));
     let whole = started.elapsed();

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use fs_err as fs;
@@ -45,8 +46,45 @@ fn the_stages_one_by_one_make_what_build_makes() {
     assert_eq!((again.status, &again.json()["kept"]), (Some(0), &entries[4]["kept"]), "{again:?}");
     let (again, before) = ("by-hand/again/laion400m/images", "by-hand/packages/tfds/laion400m/images");
     assert!(files(&web.path(again)) == files(&web.path(before)), "another package");
+    the_forms_of_a_run_do_not_depend_on_where_its_rows_are(&web);
     the_service_answers(&run);
     stats_and_verify_take_a_tfds_folder(&web);
+}
+
+/// `--format` makes one form alone, out of the stages' folders or out of packages, or adds it to those that are there.
+fn the_forms_of_a_run_do_not_depend_on_where_its_rows_are(web: &Web) {
+    let pack = |run: &str, output: &str, formats: &str| {
+        let (run, output) = (web.name(run), web.name(output));
+        let said = call(&["pack", &run, "-o", &output, "--format", formats, "--json"]);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        said.json()
+    };
+    let all = pack("by-hand", "by-hand/packages", "hf");
+    let only = pack("by-hand", "only", "hf,tfds");
+    assert_eq!((&all["kept"], &all["dropped"]), (&only["kept"], &only["dropped"]));
+    assert!(!web.path("only/webdataset").exists());
+    assert_eq!(pack("built", "built-hf", "hf"), all, "this run keeps no pictures but those of its packages");
+    assert_eq!(pack("by-hand", "parts", "npy")["kept"], all["kept"]);
+    pack("by-hand", "parts", "parquet,webdataset");
+    for (package, others) in [
+        ("hf", &["only", "built-hf"][..]),
+        ("tfds/laion400m", &["only"]),
+        ("webdataset", &["parts"]),
+        ("metadata", &["parts"]),
+    ] {
+        let expected = files(&web.path("by-hand/packages").join(package));
+        assert!(expected.contains_key(Path::new("croissant.json")) || package.starts_with("tfds"), "{package}");
+        for other in others {
+            assert!(files(&web.path(other).join(package)) == expected, "{other}/{package}");
+        }
+    }
+    let sizes = fs::read(web.path("by-hand/packages/webdataset/sizes.json")).expect("written");
+    let sizes: std::collections::BTreeMap<String, u64> = serde_json::from_slice(&sizes).expect("sizes");
+    assert_eq!(Some(sizes.values().sum()), all["kept"].as_u64());
+    assert_eq!(call(&["verify", &web.name("by-hand")]).status, Some(0));
+    for folder in ["only", "parts/webdataset", "by-hand/packages/hf", "by-hand/packages/embeddings"] {
+        assert_eq!(call(&["verify", &web.name(folder)]).status, Some(0), "{folder}");
+    }
 }
 
 /// A process that does not outlive its test.

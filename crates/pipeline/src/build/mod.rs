@@ -44,7 +44,7 @@ pub fn run(
     }
     let work = Work { recipe, embedder, run, progress };
     let [downloaded, embedded, filtered, packed] = work.shards(&shards, rows)?;
-    pack::pack_tfds(&run.packages(), &[FileFormat::default()], progress)?;
+    pack::pack_whole(&run.packages(), &pack::Format::OF_RUN, &[FileFormat::default()], progress)?;
     let summary = |stage, counts| Summary { stage, counts };
     Ok(vec![
         collected,
@@ -131,7 +131,7 @@ impl Work<'_> {
         let (images, embeddings) = (self.run.images(), self.run.embeddings());
         let embedded = embed::shard(&self.recipe.embed, self.embedder, &images, &embeddings, id, &Silent)?;
         let filtered = filter.shard(&embeddings, &self.run.curated(), id, &Silent)?;
-        let packed = pack::pack_shard(self.run, &self.run.packages(), id, &Silent)?;
+        let packed = pack::pack_shard(self.run, &self.run.packages(), id, &pack::Format::OF_RUN, &Silent)?;
         let tar = tar_path(&images, id);
         if !self.recipe.keep_images && tar.exists() {
             fs::remove_file(tar)?;

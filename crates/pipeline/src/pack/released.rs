@@ -1,21 +1,27 @@
-//! LAION-400M as other tools left it, to the TFDS configuration it can be.
+//! LAION-400M as other tools left it, to the packages it can be.
 
 use std::path::Path;
 
-use dataset::released::{Found, Join, Released};
-use dataset::tfds::{Config, DATASET, FileFormat, TfdsWriter, VERSION, folder};
-use dataset::{Counts, Error, Marker, Progress, Result, Stage, Status, Summary, Task, publish};
+use dataset::hub::HubColumns;
+use dataset::released::{Join, Released};
+use dataset::tfds::{Config, FileFormat};
+use dataset::{Error, Progress, Result, ShardId, Stage, Summary};
 
-use super::tfds::{DIMENSIONS, names};
+use super::format::{Format, names};
+use super::package::{Ledger, Plan, Source, pack};
+use super::sink::Names;
+use super::tfds::DIMENSIONS;
 
 /// How to pack what other tools left.
 #[derive(Clone, Debug)]
 pub struct ReleasedConfig {
     /// How a picture finds its row.
     pub join: Join,
-    /// The first is the one that readers take unasked.
-    pub formats: Vec<FileFormat>,
-    /// Whether examples stand in the order in which TFDS shuffles them, or in that of the input.
+    /// Packages to make; TFDS (of metadata alone: Parquet) if there is none.
+    pub formats: Vec<Format>,
+    /// What TFDS examples are kept in; the first is the one that readers take unasked.
+    pub file_formats: Vec<FileFormat>,
+    /// Whether the examples of TFDS stand in the order in which TFDS shuffles them, or in that of the input.
     pub shuffle: bool,
     /// Pictures of inputs up to this size are sorted by where they lie, and read again when their places are known:
     /// twice as fast as carrying them through the sort, as long as the system still has them in memory. What is packed
@@ -23,85 +29,104 @@ pub struct ReleasedConfig {
     pub cached_bytes: u64,
 }
 
-/// Packs what lies in `input` below the TFDS data folder `data`.
-pub fn pack_released(input: &Path, data: &Path, config: &ReleasedConfig, progress: &dyn Progress) -> Result<Summary> {
-    let ReleasedConfig { join, ref formats, shuffle, cached_bytes } = *config;
-    let released = Released::find(input)?;
-    let (kind, files): (_, Vec<_>) = match &released {
-        Released::Images(shards) => (Config::Images, shards.iter().flat_map(|shard| shard.files()).collect()),
-        Released::Embeddings(shards) => (Config::Embeddings, shards.iter().flat_map(|shard| shard.files()).collect()),
-    };
-    let (mut inputs, mut input_bytes) = (Vec::new(), 0);
-    for path in files {
-        let bytes = fs_err::metadata(path)?.len();
-        inputs.push(format!("{}: {bytes} bytes", path.strip_prefix(input).unwrap_or(path).display()));
-        input_bytes += bytes;
+/// What an input can become, the form it becomes unasked first, and what it holds.
+fn forms(released: &Released) -> (&'static [Format], &'static str) {
+    match released {
+        Released::Images(_) => (&[Format::Tfds, Format::Webdataset, Format::Parquet, Format::Hf], "pictures"),
+        Released::Embeddings(_) => (&[Format::Tfds, Format::Npy, Format::Parquet, Format::Hf], "embeddings"),
+        Released::Metadata(_) => (&[Format::Parquet, Format::Hf], "metadata alone"),
     }
+}
+
+/// Packs what lies in `input` into `data`.
+pub fn pack_released(input: &Path, data: &Path, config: &ReleasedConfig, progress: &dyn Progress) -> Result<Summary> {
+    let ReleasedConfig { join, ref formats, ref file_formats, shuffle, cached_bytes } = *config;
+    let released = Released::find(input)?;
+    let (possible, what) = forms(&released);
+    if let Some(format) = formats.iter().find(|format| !possible.contains(format)) {
+        return Err(Error::Invalid(format!(
+            "{}: holds {what}, which can become {}, not {}",
+            input.display(),
+            names(possible),
+            format.name()
+        )));
+    }
+    let formats = if formats.is_empty() { &possible[..1] } else { formats };
+    let config = if matches!(released, Released::Embeddings(_)) { Config::Embeddings } else { Config::Images };
     let join_name = match join {
         Join::Key => "key",
         Join::Position => "position",
     };
-    let mut described = serde_json::json!({"config": kind.name(), "file_formats": names(formats), "join": join_name});
-    if !shuffle {
-        described["order"] = "input".into();
-    }
-    let marker = data.join(format!("{DATASET}-{}.json", kind.name()));
-    if let Some(done) = Marker::done(&marker, &described, &inputs)? {
-        return Ok(Summary { stage: Stage::Pack, counts: done.counts });
-    }
-    // A package that is whole but not yet marked is told from another program's by a claim made before it.
-    let package = folder(data, kind);
-    let claim = data.join(format!(".{DATASET}-{}.begun", kind.name()));
-    if package.exists() && !marker.exists() && !claim.exists() {
-        let package = package.display();
-        return Err(Error::Invalid(format!("{package}: not a package of this program; choose another output")));
-    }
-    publish(&claim, b"")?;
-    let rows = match &released {
-        Released::Images(shards) => shards.iter().map(|shard| shard.row_count()).sum::<Result<_>>()?,
-        Released::Embeddings(shards) => shards.iter().map(|shard| shard.row_count()).sum::<Result<_>>()?,
+    let plan = |&format: &Format| match format {
+        Format::Tfds if shuffle => Plan::tfds(data, config, file_formats).with("join", join_name),
+        Format::Tfds => Plan::tfds(data, config, file_formats).with("join", join_name).with("order", "input"),
+        other => Plan::new(data, other).with("join", join_name),
     };
-    let task = progress.begin(Stage::Pack, Some(rows));
-    // A float16 becomes a float32 in TFDS.
-    let expected_bytes = if kind == Config::Embeddings { input_bytes * 2 } else { input_bytes };
-    let writer = TfdsWriter::create(data, kind, formats, expected_bytes)?;
-    let writer = if shuffle { writer } else { writer.unsorted(rows) };
-    let mut ledger = Ledger { writer, counts: Counts::default(), task: &*task };
-    match &released {
-        Released::Images(shards) => {
-            let whole = shuffle && input_bytes > cached_bytes;
-            shards.iter().try_for_each(|shard| shard.scan(join, whole, |found| ledger.enter(found)))?;
-        }
-        Released::Embeddings(shards) => {
-            shards.iter().try_for_each(|shard| shard.scan(DIMENSIONS, |found| ledger.enter(found)))?;
-        }
-    }
-    let Ledger { writer, counts, .. } = ledger;
-    let below = format!("{DATASET}/{}/{VERSION}", kind.name());
-    let files = writer.finish()?.into_iter().map(|file| file.below(&below)).collect();
-    let counts = Marker::finish(&marker, &described, inputs, counts, files)?.counts;
-    fs_err::remove_file(&claim)?;
+    let row_counts = released.row_counts()?;
+    let rows = row_counts.iter().sum();
+    let (inputs, input_bytes) = inputs(&released, input)?;
+    let source = Source {
+        input,
+        inputs,
+        origin: released.origin()?,
+        names: match released {
+            Released::Metadata(_) => Names::Numbers,
+            _ => Names::for_rows(&row_counts),
+        },
+        file_formats,
+        unsorted_rows: (!shuffle).then_some(rows),
+        columns: HubColumns {
+            images: matches!(released, Released::Images(_)),
+            dimensions: matches!(released, Released::Embeddings(_)).then_some(DIMENSIONS),
+        },
+        // A float16 becomes a float32 in TFDS.
+        expected_bytes: if config == Config::Embeddings { input_bytes * 2 } else { input_bytes },
+    };
+    let plans: Vec<_> = formats.iter().map(plan).collect();
+    let begin = || Ok(progress.begin(Stage::Pack, Some(rows)));
+    let counts = pack(&plans, &source, begin, |ledger| {
+        let whole = shuffle && input_bytes > cached_bytes;
+        feed(&released, join, whole, ledger)
+    })?;
     Ok(Summary { stage: Stage::Pack, counts })
 }
 
-/// Where every row ends.
-struct Ledger<'a> {
-    writer: TfdsWriter,
-    counts: Counts,
-    task: &'a dyn Task,
+/// What markers say of the input, and its bytes.
+fn inputs(released: &Released, input: &Path) -> Result<(Vec<String>, u64)> {
+    let (mut inputs, mut sum) = (Vec::new(), 0);
+    for path in released.files() {
+        let bytes = fs_err::metadata(path)?.len();
+        let name = path.strip_prefix(input).ok().filter(|name| !name.as_os_str().is_empty());
+        inputs.push(format!("{}: {bytes} bytes", name.unwrap_or(path).display()));
+        sum += bytes;
+    }
+    Ok((inputs, sum))
 }
 
-impl Ledger<'_> {
-    fn enter(&mut self, found: Found<'_>) -> Result<()> {
-        let status = match found {
-            Ok((key, example, content)) => {
-                self.writer.push_with(&key, &example, content)?;
-                Status::Kept
+/// Content is carried along where something else than TFDS needs it, or where the examples are larger than what the
+/// system keeps in memory.
+fn feed(released: &Released, join: Join, whole: bool, ledger: &mut Ledger<'_>) -> Result<()> {
+    match released {
+        Released::Images(shards) => shards.iter().try_for_each(|shard| {
+            ledger.begin(ShardId(shard.number), 0)?;
+            if ledger.takes_places {
+                shard.scan(join, whole, |found| ledger.enter_found(found))
+            } else {
+                shard.read(join, |outcome| ledger.enter(outcome))
             }
-            Err(status) => status,
-        };
-        self.counts.add(status);
-        self.task.advance(1);
-        Ok(())
+        }),
+        Released::Embeddings(shards) => shards.iter().try_for_each(|shard| {
+            let kept = if ledger.matrices { shard.kept_count()? } else { 0 };
+            ledger.begin(ShardId(shard.number), kept)?;
+            if ledger.takes_places {
+                shard.scan(DIMENSIONS, |found| ledger.enter_found(found))
+            } else {
+                shard.read(DIMENSIONS, |outcome| ledger.enter(outcome))
+            }
+        }),
+        Released::Metadata(parts) => parts.iter().try_for_each(|part| {
+            ledger.begin(ShardId(part.number), 0)?;
+            part.read(|outcome| ledger.enter(outcome))
+        }),
     }
 }

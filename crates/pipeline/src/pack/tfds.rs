@@ -1,9 +1,10 @@
 //! Both TFDS configurations, out of the packages of the shards.
 
+use dataset::croissant::{self, Kind, Origin, describe};
 use dataset::npy::MatrixReader;
 use dataset::schema::KeptRow;
 use dataset::table::{TableReader, read_table};
-use dataset::tfds::{Config, DATASET, Example, FileFormat, TfdsWriter, VERSION};
+use dataset::tfds::{Config, DATASET, Example, FileFormat, TfdsWriter, VERSION, folder};
 use dataset::webdataset::{read_samples, tar_path};
 use dataset::{
     Counts, EmbeddingFiles, Error, FileEntry, Marker, Nsfw, Packages, Progress, Result, SampleKey, ShardId, Status,
@@ -16,7 +17,7 @@ pub(super) const DIMENSIONS: usize = 512;
 
 /// Packs the shards of `packages` as `laion400m/images` and `laion400m/embeddings`, in each of the formats. Both need all shards at once,
 /// since TFDS orders examples by a hash of their keys.
-pub fn pack_tfds(packages: &Packages, formats: &[FileFormat], progress: &dyn Progress) -> Result<()> {
+pub(super) fn pack_tfds(packages: &Packages, formats: &[FileFormat], progress: &dyn Progress) -> Result<()> {
     let shards = list_shards(&packages.webdataset(), "parquet")?;
     let mut inputs = Vec::new();
     let mut counts = Counts::default();
@@ -36,16 +37,24 @@ pub fn pack_tfds(packages: &Packages, formats: &[FileFormat], progress: &dyn Pro
             Config::Embeddings => match pack_embeddings(packages, formats, &shards)? {
                 Some(files) => files,
                 None => {
-                    progress.warn(&format!("pack: no {DATASET}/embeddings: it holds {DIMENSIONS} dimensions"));
+                    warn_of_dimensions(progress);
                     continue;
                 }
             },
         };
+        let kind = Kind::Tfds(config, formats.first().copied().unwrap_or_default());
+        let description = describe(kind, Origin::Crawl, counts.kept);
+        let croissant = croissant::write(&folder(&packages.tfds(), config), &description, &files)?;
         let folder = format!("{DATASET}/{}/{VERSION}", config.name());
-        let files = files.into_iter().map(|file| file.below(&folder)).collect();
+        let files = files.into_iter().chain([croissant]).map(|file| file.below(&folder)).collect();
         Marker::finish(&marker, &described, inputs.clone(), counts.clone(), files)?;
     }
     Ok(())
+}
+
+/// Says why there is no configuration of embeddings.
+pub(super) fn warn_of_dimensions(progress: &dyn Progress) {
+    progress.warn(&format!("pack: no {DATASET}/embeddings: it holds {DIMENSIONS} dimensions"));
 }
 
 /// What a marker says of the formats.
