@@ -39,7 +39,10 @@ def test_examples_are_those_of_tfds_in_its_order(data_dir, config):
     for mine, other in zip(ours, expected, strict=True):
         assert mine.keys() == other.keys()
         for name, value in other.items():
-            assert np.array_equal(mine[name], value), name
+            if name == "image":  # TensorFlow decodes with a faster, less exact transform than PIL and OpenCV
+                assert mine[name].shape == value.shape and np.abs(mine[name].astype(int) - value).mean() < 3
+            else:
+                assert np.array_equal(mine[name], value), name
             assert isinstance(value, bytes) or mine[name].dtype == value.dtype, name
 
 

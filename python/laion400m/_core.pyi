@@ -2,6 +2,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
+__all__ = ["Access", "Batch", "Batches", "DamagedError", "Dataset", "Stream", "merge"]
+
 class DamagedError(Exception): ...
 
 def merge(state: str, passed: Sequence[tuple[int, int]], skipped: int) -> str: ...

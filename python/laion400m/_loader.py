@@ -182,15 +182,80 @@ def as_arrays(columns: dict[str, Any]) -> Batch:
 
 
 @overload
-def load(name: str | os.PathLike[str], *, split: str = ..., with_info: Literal[False] = ..., **settings: Any) -> Loader: ...
+def load(
+    name: str | os.PathLike[str],
+    *,
+    split: str = ...,
+    data_dir: str | os.PathLike[str] | None = ...,
+    batch_size: int | None = ...,
+    shuffle_files: bool = ...,
+    seed: int = ...,
+    epoch: int = ...,
+    shuffle_buffer: int = ...,
+    image_size: int | None = ...,
+    decode: bool = ...,
+    where: str | None = ...,
+    features: Sequence[str] | None = ...,
+    part: tuple[int, int] | None = ...,
+    rounding: Literal["closest", "pct1_drop_remainder"] = ...,
+    on_damage: Literal["stop", "skip"] = ...,
+    drop_remainder: bool = ...,
+    embeddings: str | os.PathLike[str] | None = ...,
+    add_tfds_id: bool = ...,
+    threads: int = ...,
+    prefetch: int = ...,
+    with_info: Literal[False] = ...,
+) -> Loader: ...
 @overload
 def load(
-    name: str | os.PathLike[str], *, split: str = ..., with_info: Literal[True], **settings: Any
+    name: str | os.PathLike[str],
+    *,
+    split: str = ...,
+    data_dir: str | os.PathLike[str] | None = ...,
+    batch_size: int | None = ...,
+    shuffle_files: bool = ...,
+    seed: int = ...,
+    epoch: int = ...,
+    shuffle_buffer: int = ...,
+    image_size: int | None = ...,
+    decode: bool = ...,
+    where: str | None = ...,
+    features: Sequence[str] | None = ...,
+    part: tuple[int, int] | None = ...,
+    rounding: Literal["closest", "pct1_drop_remainder"] = ...,
+    on_damage: Literal["stop", "skip"] = ...,
+    drop_remainder: bool = ...,
+    embeddings: str | os.PathLike[str] | None = ...,
+    add_tfds_id: bool = ...,
+    threads: int = ...,
+    prefetch: int = ...,
+    with_info: Literal[True],
 ) -> tuple[Loader, Info]: ...
 @overload
-def load(name: str | os.PathLike[str], *, split: Sequence[str], **settings: Any) -> Any: ...
-@overload
-def load(name: str | os.PathLike[str], *, split: None, **settings: Any) -> Any: ...
+def load(
+    name: str | os.PathLike[str],
+    *,
+    split: Sequence[str] | None,
+    data_dir: str | os.PathLike[str] | None = ...,
+    batch_size: int | None = ...,
+    shuffle_files: bool = ...,
+    seed: int = ...,
+    epoch: int = ...,
+    shuffle_buffer: int = ...,
+    image_size: int | None = ...,
+    decode: bool = ...,
+    where: str | None = ...,
+    features: Sequence[str] | None = ...,
+    part: tuple[int, int] | None = ...,
+    rounding: Literal["closest", "pct1_drop_remainder"] = ...,
+    on_damage: Literal["stop", "skip"] = ...,
+    drop_remainder: bool = ...,
+    embeddings: str | os.PathLike[str] | None = ...,
+    add_tfds_id: bool = ...,
+    threads: int = ...,
+    prefetch: int = ...,
+    with_info: bool = ...,
+) -> Any: ...
 def load(
     name: str | os.PathLike[str],
     *,
@@ -241,8 +306,6 @@ def load(
         prefetch: Batches that are made ahead.
         with_info: Give an ``Info``, too.
     """
-    if split is None:
-        split = {"train": "train"}  # type: ignore[assignment]
     where_it_is = (name, data_dir, embeddings)
     dataset = opened(*where_it_is)
 
@@ -268,11 +331,9 @@ def load(
             where=where_it_is,
         )
 
-    found: Any
-    if isinstance(split, str):
-        found = loader(split)
-    elif isinstance(split, dict):
-        found = {key: loader(value) for key, value in split.items()}
+    found: Loader | dict[str, Loader] | list[Loader]
+    if split is None:
+        found = {"train": loader("train")}
     else:
-        found = [loader(one) for one in split]
+        found = loader(split) if isinstance(split, str) else [loader(one) for one in split]
     return (found, info(dataset)) if with_info else found

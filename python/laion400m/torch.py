@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,11 +51,11 @@ class _Told(torch.utils.data.IterableDataset[Any]):
     def __init__(self, loader: Loader, state: str) -> None:
         self.loader, self.state = loader, state
 
-    def __iter__(self) -> Iterator[tuple[Batch, list[tuple[int, int]], int]]:
+    def __iter__(self) -> Iterator[tuple[Batch, str]]:
         worker = torch.utils.data.get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
         for batch, columns in self.loader._shared(self.state, index, count):
-            yield as_tensors(columns), *batch.passed()
+            yield as_tensors(columns), json.dumps(batch.passed())  # PyTorch would make tensors of numbers
 
 
 class DataLoader:
@@ -84,8 +85,9 @@ class DataLoader:
         state = self.loader._begin()
         told = _Told(self.loader, state)
         batches = torch.utils.data.DataLoader(told, batch_size=None, num_workers=self.num_workers, **self.settings)
-        for tensors, passed, skipped in batches:
-            state = _core.merge(state, passed, skipped)
+        for tensors, told in batches:
+            places, skipped = json.loads(told)
+            state = _core.merge(state, [(start, end) for start, end in places], skipped)
             self.loader._position = (state, [], 0)
             yield tensors
         self.loader._end()

@@ -1,7 +1,9 @@
 //! `croissant.json`: what a package is, which files it has and which fields its records, for machines. MLCommons
 //! Croissant 1.0, a JSON-LD document.
 //!
-//! Every file is a `FileObject` with its SHA-256, so a package that was copied can be checked without its marker. Records
+//! Every file is a `FileObject` with its SHA-256, so a package that was copied can be checked without its marker; but for
+//! TFRecord and ArrayRecord files, which have a checksum in every record, and whose hashes would take longer than packing
+//! them does. Records
 //! are read from a `FileSet`, a pattern relative to the document. Its `containedIn` stays empty: where it lists the
 //! files, mlcroissant 1.1 finds no records. Source: docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html
 
@@ -25,6 +27,9 @@ pub const CROISSANT: &str = "croissant.json";
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 /// Of the packages; that of the dataset in the TFDS catalogue.
 const VERSION: &str = "1.0.0";
+
+const TFRECORD: &str = "application/x-tfrecord";
+const ARRAY_RECORD: &str = "application/x-array-record";
 
 /// Where the pairs come from, which decides under what terms they stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +159,8 @@ struct Document<'a> {
 
 /// Publishes the document of the package in `folder`, whose files are all there, named relative to it.
 pub fn write(folder: &Path, description: &Description, files: &[FileEntry]) -> Result<FileEntry> {
-    let objects = files.iter().zip(hashes(folder, files)?).map(|(file, sha256)| {
+    let files: Vec<_> = files.iter().filter(|file| !checks_itself(&file.name)).collect();
+    let objects = files.iter().zip(hashes(folder, &files)?).map(|(file, sha256)| {
         Distributed::File(FileObject {
             kind: "cr:FileObject",
             id: &file.name,
@@ -215,8 +221,13 @@ impl Field {
     }
 }
 
+/// Whether a file is of records that have checksums.
+fn checks_itself(name: &str) -> bool {
+    matches!(encoding(name), TFRECORD | ARRAY_RECORD)
+}
+
 /// SHA-256 of each file, on all cores: it is the dearest part of a package that is only copied.
-fn hashes(folder: &Path, files: &[FileEntry]) -> Result<Vec<String>> {
+fn hashes(folder: &Path, files: &[&FileEntry]) -> Result<Vec<String>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(files.len().max(1));
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || -> Result<Vec<(usize, String)>> {
@@ -250,8 +261,8 @@ fn encoding(name: &str) -> &'static str {
         "md" => "text/markdown",
         "txt" => "text/plain",
         _ if base.contains(".parquet-") => "application/x-parquet",
-        _ if base.contains(".tfrecord-") => "application/x-tfrecord",
-        _ if base.contains(".array_record-") => "application/x-array-record",
+        _ if base.contains(".tfrecord-") => TFRECORD,
+        _ if base.contains(".array_record-") => ARRAY_RECORD,
         _ => "application/octet-stream",
     }
 }

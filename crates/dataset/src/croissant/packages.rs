@@ -1,7 +1,7 @@
 //! The fields of every kind of package.
 
 use super::FieldKind::{Float, Floats, Image, ImageBytes, Integer, Text, Url};
-use super::{Description, Field, FieldKind, FileSet, Origin};
+use super::{ARRAY_RECORD, Description, Field, FieldKind, FileSet, Origin, TFRECORD};
 use crate::tfds::{Config, FileFormat};
 
 /// A kind of package.
@@ -66,12 +66,12 @@ fn form(kind: Kind) -> (&'static str, Vec<FileSet>) {
             let (includes, encoding, text) = match format {
                 FileFormat::Tfrecord => (
                     "laion400m-train.tfrecord-*",
-                    "application/x-tfrecord",
+                    TFRECORD,
                     "A tf.train.Example each record, a feature each column.",
                 ),
                 FileFormat::ArrayRecord => (
                     "laion400m-train.array_record-*",
-                    "application/x-array-record",
+                    ARRAY_RECORD,
                     "A tf.train.Example each record, a feature each column.",
                 ),
                 FileFormat::Parquet => {
