@@ -222,7 +222,7 @@ fn the_metadata_of_the_release_becomes_parquet_and_hf_and_nothing_else() {
     let table = other.path().join("part-0.parquet");
     fs_err::copy(golden("inputs/images-100/00000.parquet"), &table).expect("room");
     let name = other.path().to_str().expect("a plain path");
-    call(&["pack", name, "-o", &single]).could_not_run(&["part-0.parquet", "SAMPLE_ID"]);
+    call(&["pack", name, "-o", &single]).could_not_run(&["part-0.parquet", "no column \"URL\""]);
 }
 
 #[test]
