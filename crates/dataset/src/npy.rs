@@ -164,17 +164,22 @@ impl MatrixReader {
         Ok(true)
     }
 
-    /// Appends the row with this number, whichever was read before.
-    pub fn append_row(&self, number: usize, out: &mut Vec<f16>) -> Result<()> {
+    /// Appends rows with these numbers, whichever were read before.
+    pub fn append_rows(&self, numbers: std::ops::Range<usize>, out: &mut Vec<f16>) -> Result<()> {
+        use half::slice::HalfFloatSliceExt;
         use std::os::unix::fs::FileExt;
-        if number >= self.rows {
-            return Err(Error::format(&self.path, format!("no row {number}: it has {}", self.rows)));
+        let (start, end) = (numbers.start, numbers.end);
+        if end > self.rows {
+            return Err(Error::format(&self.path, format!("no row {}: it has {}", end - 1, self.rows)));
         }
-        let mut bytes = vec![0; self.columns * 2];
-        let place = self.data_offset + (number * self.columns * 2) as u64;
+        let mut bytes = vec![0; numbers.len() * self.columns * 2];
+        let place = self.data_offset + (start * self.columns * 2) as u64;
         let read = self.file.file().read_exact_at(&mut bytes, place);
-        read.map_err(|error| Error::format(&self.path, format!("row {number}: {error}")))?;
-        out.extend(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes)));
+        read.map_err(|error| Error::format(&self.path, format!("row {start}: {error}")))?;
+        let first = out.len();
+        out.resize(first + bytes.len() / 2, f16::ZERO);
+        let bits = out[first..].reinterpret_cast_mut();
+        bits.iter_mut().zip(bytes.as_chunks().0).for_each(|(bits, &bytes)| *bits = u16::from_le_bytes(bytes));
         Ok(())
     }
 

@@ -160,7 +160,7 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
 
 /// Reads a serialised `tf.train.Example`, calling `each` with name and value of every feature; `None` if it is none.
 /// Unknown fields are passed over.
-pub fn decode<'a>(example: &'a [u8], mut each: impl FnMut(&'a str, Feature<'a>)) -> Option<()> {
+pub fn decode<'a>(example: &'a [u8], mut each: impl FnMut(&'a [u8], Feature<'a>)) -> Option<()> {
     each_field(example, |field, map| {
         if field != 1 {
             return Some(());
@@ -169,10 +169,10 @@ pub fn decode<'a>(example: &'a [u8], mut each: impl FnMut(&'a str, Feature<'a>))
             if field != 1 {
                 return Some(());
             }
-            let (mut name, mut feature) = ("", None);
+            let (mut name, mut feature) = (&[][..], None);
             each_field(entry.bytes()?, |field, value| {
                 match field {
-                    1 => name = std::str::from_utf8(value.bytes()?).ok()?,
+                    1 => name = value.bytes()?,
                     2 => feature = Some(decode_feature(value.bytes()?)?),
                     _ => {}
                 }
@@ -314,7 +314,8 @@ mod tests {
             prop_assert_eq!(bytes.len(), encoded_len(&features));
             let mut found = Vec::new();
             prop_assert_eq!(decode(&bytes, |name, feature| found.push((name, feature))), Some(()));
-            prop_assert_eq!(found, features);
+            let expected: Vec<_> = features.into_iter().map(|(name, feature)| (name.as_bytes(), feature)).collect();
+            prop_assert_eq!(found, expected);
         }
 
         #[test]

@@ -8,6 +8,7 @@
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use fs_err as fs;
 
 use crate::crc::combine;
@@ -65,28 +66,40 @@ pub(crate) fn append_record(draft: &mut Draft, put: impl FnOnce(&mut Vec<u8>) ->
 
 /// Every so many records their offset is kept: going back costs passing over fewer than these.
 const INDEX_STEP: u64 = 64;
+/// Read at once, where a record is not larger: it stays in memory for as long as any record in it is used.
+const AHEAD_BYTES: usize = 256 << 10;
+/// Room that is made before it is known that the bytes are there.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// Reads records and checks both of their checksums.
 #[derive(Debug)]
 pub struct RecordReader {
-    file: io::BufReader<fs::File>,
+    file: fs::File,
     path: PathBuf,
+    /// Bytes of the file from `offset` on that are in memory. Records are parts of it, nothing is copied.
+    ahead: Bytes,
+    /// Of the record that comes next.
     offset: u64,
-    /// Number of the record that comes next.
     record: u64,
-    /// Offsets of records 0, 64, 128 … as far as the file was read.
+    /// Offsets of every 64th record that has been seen.
     index: Vec<u64>,
 }
 
 impl RecordReader {
     /// Opens `path`.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = io::BufReader::with_capacity(1 << 17, fs::File::open(path)?);
-        Ok(Self { file, path: path.into(), offset: 0, record: 0, index: vec![0] })
+        Ok(Self {
+            file: fs::File::open(path)?,
+            path: path.into(),
+            ahead: Bytes::new(),
+            offset: 0,
+            record: 0,
+            index: vec![0],
+        })
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -96,42 +109,53 @@ impl RecordReader {
         if record < self.record || self.record < known * INDEX_STEP {
             self.offset = self.index[known as usize];
             self.record = known * INDEX_STEP;
-            self.file.seek(io::SeekFrom::Start(self.offset))?;
+            self.ahead = Bytes::new();
         }
         while self.record < record {
             let offset = self.offset;
-            let head = Self::head(&mut self.file);
-            let head = head.or_else(|cause| self.stay(&format!("byte {offset}: {cause}")));
-            let Some(length) = head? else { break };
-            self.file.seek_relative(length as i64 + 4)?;
+            let length = self.length().map_err(|cause| Error::format(&self.path, format!("byte {offset}: {cause}")))?;
+            let Some(length) = length else { break };
             self.passed(length);
         }
         Ok(())
     }
 
-    /// The error, after which the next read starts at the same record: what follows a damaged length is no record.
-    fn stay<T>(&mut self, cause: &str) -> Result<T> {
-        self.file.seek(io::SeekFrom::Start(self.offset))?;
-        Err(Error::format(&self.path, cause))
-    }
-
     /// Notes that a record of so many bytes is behind.
     fn passed(&mut self, length: u64) {
-        self.offset += length + FRAME_BYTES;
+        let bytes = length + FRAME_BYTES;
+        self.ahead = self.ahead.slice((bytes as usize).min(self.ahead.len())..);
+        self.offset += bytes;
         self.record += 1;
         if self.record == self.index.len() as u64 * INDEX_STEP {
             self.index.push(self.offset);
         }
     }
 
+    /// Reads on until so many bytes are in memory, or the file ends.
+    fn fill(&mut self, bytes: usize) -> Result<(), String> {
+        if self.ahead.len() >= bytes {
+            return Ok(());
+        }
+        let mut ahead = Vec::with_capacity(bytes.clamp(AHEAD_BYTES, AHEAD_BYTES_MAX));
+        ahead.extend_from_slice(&self.ahead);
+        let mut read = |ahead: &mut Vec<u8>| -> io::Result<()> {
+            self.file.seek(io::SeekFrom::Start(self.offset + ahead.len() as u64))?;
+            let missing = bytes.max(AHEAD_BYTES) - ahead.len();
+            // What is cut off is not worth memory for its whole length.
+            Read::by_ref(&mut self.file).take(missing as u64).read_to_end(ahead).map(drop)
+        };
+        read(&mut ahead).map_err(|error| error.to_string())?;
+        self.ahead = ahead.into();
+        Ok(())
+    }
+
     /// The length of the record that follows; `None` at the end of the file.
-    fn head(file: &mut io::BufReader<fs::File>) -> Result<Option<u64>, String> {
-        let mut head = [0; 12];
-        if file.by_ref().take(1).read(&mut head).map_err(|e| e.to_string())? == 0 {
+    fn length(&mut self) -> Result<Option<u64>, String> {
+        self.fill(12)?;
+        if self.ahead.is_empty() {
             return Ok(None);
         }
-        file.read_exact(&mut head[1..]).map_err(|_| "cut off in a length".to_owned())?;
-        let (length, crc) = head.split_at(8);
+        let (length, crc) = self.ahead.get(..12).ok_or("cut off in a length")?.split_at(8);
         if crc != masked_crc(length).to_le_bytes() {
             return Err("wrong checksum of a length".into());
         }
@@ -142,28 +166,26 @@ impl RecordReader {
         Ok(Some(length))
     }
 
-    fn read(&mut self) -> Result<Option<Vec<u8>>, String> {
-        let Some(length) = Self::head(&mut self.file)? else { return Ok(None) };
-        let mut data = Vec::with_capacity((length + 4).min(1 << 20) as usize);
-        self.file.by_ref().take(length + 4).read_to_end(&mut data).map_err(|e| e.to_string())?;
-        if data.len() as u64 != length + 4 {
-            return Err("cut off in a record".into());
-        }
+    fn read(&mut self) -> Result<Option<Bytes>, String> {
+        let Some(length) = self.length()? else { return Ok(None) };
+        self.fill((length + FRAME_BYTES) as usize)?;
+        let end = 12 + length as usize;
+        let crc = self.ahead.get(end..end + 4).ok_or("cut off in a record")?;
+        let sound = crc == masked_crc(&self.ahead[12..end]).to_le_bytes();
+        let data = self.ahead.slice(12..end);
         self.passed(length); // also when it is damaged: the next one may not be
-        let crc = data.split_off(length as usize);
-        if crc != masked_crc(&data).to_le_bytes() {
-            return Err("wrong checksum of a record".into());
-        }
-        Ok(Some(data))
+        if sound { Ok(Some(data)) } else { Err("wrong checksum of a record".into()) }
     }
 }
 
 impl Iterator for RecordReader {
-    type Item = Result<Vec<u8>>;
+    type Item = Result<Bytes>;
 
+    /// After an error the next read starts at the same record, if it is not known where that ends: what follows a damaged
+    /// length is no record.
     fn next(&mut self) -> Option<Self::Item> {
         let offset = self.offset;
-        self.read().or_else(|cause| self.stay(&format!("byte {offset}: {cause}"))).transpose()
+        self.read().map_err(|cause| Error::format(&self.path, format!("byte {offset}: {cause}"))).transpose()
     }
 }
 

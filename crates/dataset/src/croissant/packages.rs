@@ -64,11 +64,9 @@ fn form(kind: Kind) -> (&'static str, Vec<FileSet>) {
     match kind {
         Kind::Tfds(_, format) => {
             let (includes, encoding, text) = match format {
-                FileFormat::Tfrecord => (
-                    "laion400m-train.tfrecord-*",
-                    TFRECORD,
-                    "A tf.train.Example each record, a feature each column.",
-                ),
+                FileFormat::Tfrecord => {
+                    ("laion400m-train.tfrecord-*", TFRECORD, "A tf.train.Example each record, a feature each column.")
+                }
                 FileFormat::ArrayRecord => (
                     "laion400m-train.array_record-*",
                     ARRAY_RECORD,

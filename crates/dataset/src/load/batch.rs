@@ -6,6 +6,9 @@ use super::{Passed, ReadOptions};
 use crate::Pixels;
 use crate::tfds::{ExampleView, Values};
 
+/// Values for which there is room before they are there.
+const RESERVED_MAX: usize = 1 << 24;
+
 /// Texts or files, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -112,7 +115,14 @@ impl Batch {
     }
 
     /// Appends an example but for its picture. The error says why it does not fit to the others.
-    pub(super) fn push(&mut self, place: u64, example: &ExampleView<'_>, options: &ReadOptions) -> Result<(), String> {
+    /// There will be `size` of them.
+    pub(super) fn push(
+        &mut self,
+        place: u64,
+        example: &ExampleView<'_>,
+        options: &ReadOptions,
+        size: usize,
+    ) -> Result<(), String> {
         let embeddings = [
             ("image_embedding", &example.image_embedding, &mut self.image_embeddings),
             ("text_embedding", &example.text_embedding, &mut self.text_embeddings),
@@ -125,6 +135,9 @@ impl Batch {
         });
         let [image, text] = embeddings;
         for (values, column) in [image?, text?] {
+            if self.rows == 0 {
+                column.reserve_exact(values.map_or(0, Values::len).saturating_mul(size).min(RESERVED_MAX));
+            }
             values.inspect(|values| values.append_to(column));
         }
         let texts = [

@@ -187,7 +187,7 @@ impl Builder {
                 if batch.rows > 0 && picture.is_some() != others {
                     return Err(record.wrong("some examples have a picture, others have none"));
                 }
-                batch.push(place, &example, options).map_err(|cause| record.wrong(&cause))?;
+                batch.push(place, &example, options, self.options.size).map_err(|cause| record.wrong(&cause))?;
                 if self.options.ids {
                     batch.ids.push(record.id().as_bytes());
                 }

@@ -167,7 +167,7 @@ impl Joiner {
         Err(record.wrong(&format!("no embeddings for key {key:?}")))
     }
 
-    fn open(&mut self, number: usize, shard: &KeyedShard) -> Result<&OpenShard> {
+    fn open(&mut self, number: usize, shard: &KeyedShard) -> Result<&mut OpenShard> {
         let open = match self.open.iter().position(|(open, _)| *open == number) {
             Some(at) => self.open.remove(at),
             None => {
@@ -176,7 +176,7 @@ impl Joiner {
             }
         };
         self.open.insert(0, open);
-        Ok(&self.open[0].1)
+        Ok(&mut self.open[0].1)
     }
 }
 

@@ -13,11 +13,14 @@ use crate::{Error, Result};
 /// Rows that are passed over rather than opening the table anew: those that are in memory anyway.
 const AHEAD_MAX: u64 = 8192;
 
+/// Rows of a matrix that are read at once: 64 KiB of ViT-B/32.
+const AHEAD_ROWS: usize = 64;
+
 /// Both matrices and the table of a shard.
 #[derive(Debug)]
 pub(super) struct MatrixShard {
-    image: MatrixReader,
-    text: MatrixReader,
+    image: Window,
+    text: Window,
     table: TableReader<ReleasedRow>,
     path: PathBuf,
     next: u64,
@@ -28,7 +31,7 @@ impl MatrixShard {
     pub(super) fn open(shard: &EmbeddingShard) -> Result<Self> {
         let table = TableReader::open(&shard.table)?;
         let (image, text) = shard.matrices(table.row_count())?;
-        Ok(Self { image, text, table, path: shard.table.clone(), next: 0 })
+        Ok(Self { image: Window::new(image), text: Window::new(text), table, path: shard.table.clone(), next: 0 })
     }
 
     /// Rows.
@@ -48,12 +51,9 @@ impl MatrixShard {
     }
 
     /// The image and the text embedding of a row.
-    pub(super) fn embeddings(&self, number: u64) -> Result<(Vec<f16>, Vec<f16>)> {
-        let read = |matrix: &MatrixReader| {
-            let mut row = Vec::with_capacity(matrix.columns());
-            matrix.append_row(number as usize, &mut row).map(|()| row)
-        };
-        Ok((read(&self.image)?, read(&self.text)?))
+    pub(super) fn embeddings(&mut self, number: u64) -> Result<(Vec<f16>, Vec<f16>)> {
+        let number = number as usize;
+        Ok((self.image.row(number)?, self.text.row(number)?))
     }
 
     fn row(&mut self, number: u64) -> Result<ReleasedRow> {
@@ -71,5 +71,37 @@ impl MatrixShard {
         }
         self.next = number + 1;
         self.table.next().ok_or_else(missing)?
+    }
+}
+
+/// A matrix, and some of its rows in memory.
+#[derive(Debug)]
+struct Window {
+    matrix: MatrixReader,
+    first: usize,
+    values: Vec<f16>,
+    /// The row after the one that was asked for last.
+    next: usize,
+}
+
+impl Window {
+    fn new(matrix: MatrixReader) -> Self {
+        Self { matrix, first: 0, values: Vec::new(), next: usize::MAX }
+    }
+
+    /// Whoever asks for rows in their order gets them out of memory; of others, each is read alone.
+    fn row(&mut self, number: usize) -> Result<Vec<f16>> {
+        let columns = self.matrix.columns();
+        let held = self.first..self.first + self.values.len() / columns.max(1);
+        if !held.contains(&number) {
+            let ahead = if number == self.next { AHEAD_ROWS } else { 1 };
+            self.values.clear();
+            let end = number.saturating_add(ahead).min(self.matrix.rows()).max(number + 1);
+            self.matrix.append_rows(number..end, &mut self.values)?;
+            self.first = number;
+        }
+        self.next = number + 1;
+        let start = (number - self.first) * columns;
+        Ok(self.values[start..start + columns].to_vec())
     }
 }

@@ -33,6 +33,11 @@ impl Passed {
         if places.is_empty() {
             return;
         }
+        match self.0.last_mut() {
+            // As a reader passes them: one after the other.
+            Some(last) if last.end == places.start => return last.end = places.end,
+            _ => {}
+        }
         let first = self.0.partition_point(|range| range.end < places.start);
         let last = self.0.partition_point(|range| range.start <= places.end);
         let touched = &self.0[first..last];

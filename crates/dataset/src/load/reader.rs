@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use half::f16;
 
 use super::order::{Block, Interleave, Random};
@@ -25,7 +26,7 @@ pub struct Record {
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    Serialized(Vec<u8>),
+    Serialized(Bytes),
     Example(Box<Example>),
 }
 

@@ -12,7 +12,7 @@ pub struct Decoder {
     limits: Limits,
     jpegs: Option<Jpegs>,
     squares: Squares,
-    rgb: Vec<u8>,
+    rgbx: Vec<u8>,
 }
 
 /// The failure is a row's; the text says more.
@@ -21,13 +21,13 @@ type Result<T> = std::result::Result<T, (Failure, String)>;
 impl Decoder {
     /// Decodes pictures within these limits.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, jpegs: Jpegs::new().ok(), squares: Squares::default(), rgb: Vec::new() }
+        Self { limits, jpegs: Jpegs::new().ok(), squares: Squares::default(), rgbx: Vec::new() }
     }
 
     /// All pixels.
     pub fn full(&mut self, bytes: &[u8]) -> Result<Pixels> {
         let mut rgb = Vec::new();
-        match self.jpeg(bytes, None, &mut rgb)? {
+        match self.jpeg(bytes, None, 3, &mut rgb)? {
             Some((width, height)) => {
                 Pixels::new(width, height, rgb).ok_or((Failure::ImageDamaged, "no pixels".to_owned()))
             }
@@ -39,21 +39,27 @@ impl Decoder {
     /// at the half, the quarter or the eighth of its size.
     pub fn square(&mut self, bytes: &[u8], side: u32, out: &mut [u8]) -> Result<()> {
         let damaged = |cause| (Failure::ImageDamaged, cause);
-        let mut rgb = std::mem::take(&mut self.rgb);
-        let filled = match self.jpeg(bytes, Some(side), &mut rgb)? {
-            Some((width, height)) => self.squares.fill(&rgb, width, height, side, out),
+        let mut rgbx = std::mem::take(&mut self.rgbx);
+        let filled = match self.jpeg(bytes, Some(side), 4, &mut rgbx)? {
+            Some((width, height)) => self.squares.fill_from_rgbx(&rgbx, width, height, side, out),
             None => {
                 let pixels = decode(bytes, self.limits)?.pixels;
                 self.squares.fill(pixels.rgb(), pixels.width(), pixels.height(), side, out)
             }
         };
-        self.rgb = rgb;
+        self.rgbx = rgbx;
         filled.map_err(damaged)
     }
 
-    /// Width and height of what is in `rgb` then; `None` for what only [`decode`] can read: other formats, CMYK, and
+    /// Width and height of what is in `pixels` then, so many bytes each; `None` for what only [`decode`] can read: other formats, CMYK, and
     /// pictures with EXIF, which may have to be turned.
-    fn jpeg(&mut self, bytes: &[u8], shorter: Option<u32>, rgb: &mut Vec<u8>) -> Result<Option<(u32, u32)>> {
+    fn jpeg(
+        &mut self,
+        bytes: &[u8],
+        shorter: Option<u32>,
+        pixel_bytes: usize,
+        pixels: &mut Vec<u8>,
+    ) -> Result<Option<(u32, u32)>> {
         let damaged = |cause| (Failure::ImageDamaged, cause);
         let Some(jpegs) = self.jpegs.as_mut() else { return Ok(None) };
         if format(bytes) != Some(ImageFormat::Jpeg) || may_have_exif(bytes) {
@@ -64,8 +70,8 @@ impl Decoder {
         let enough = |divisor: &u32| shorter.is_some_and(|shorter| width.min(height).div_ceil(*divisor) >= shorter);
         let divisor = [8, 4, 2].into_iter().find(enough).unwrap_or(1);
         let (width, height) = (width.div_ceil(divisor), height.div_ceil(divisor));
-        rgb.resize(width as usize * height as usize * 3, 0);
-        jpegs.decode(bytes, divisor, width, rgb).map_err(damaged)?;
+        pixels.resize(width as usize * height as usize * pixel_bytes, 0);
+        jpegs.decode(bytes, divisor, width, pixel_bytes, pixels).map_err(damaged)?;
         Ok(Some((width, height)))
     }
 }

@@ -87,7 +87,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Option<DynamicImage>, (Failure, String)> 
     let mut jpegs = jpeg::Jpegs::new().map_err(damaged)?;
     let Some((width, height)) = jpegs.header(bytes).map_err(damaged)? else { return Ok(None) };
     let mut rgb = vec![0; width as usize * height as usize * 3];
-    jpegs.decode(bytes, 1, width, &mut rgb).map_err(damaged)?;
+    jpegs.decode(bytes, 1, width, 3, &mut rgb).map_err(damaged)?;
     Ok(image::RgbImage::from_raw(width, height, rgb).map(DynamicImage::from))
 }
 

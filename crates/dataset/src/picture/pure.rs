@@ -16,7 +16,7 @@ impl Jpegs {
         if has_end(bytes) { Ok(None) } else { Err("the JPEG is cut off".into()) }
     }
 
-    pub(super) fn decode(&mut self, _: &[u8], _: u32, _: u32, _: &mut [u8]) -> Result<(), String> {
+    pub(super) fn decode(&mut self, _: &[u8], _: u32, _: u32, _: usize, _: &mut [u8]) -> Result<(), String> {
         Err("no JPEG decoder of its own".into())
     }
 }

@@ -25,12 +25,21 @@ impl Jpegs {
         Ok(rgb.then_some((header.width as u32, header.height as u32)))
     }
 
-    /// Fills `rgb` with the picture, both sides divided by `divisor`, 1, 2, 4 or 8, and rounded up; that is free of
-    /// cost, since the coefficients left out are not computed. `width` is the width after that.
-    pub(super) fn decode(&mut self, bytes: &[u8], divisor: u32, width: u32, rgb: &mut [u8]) -> Result<(), String> {
-        let pitch = width as usize * 3;
-        let height = rgb.len() / pitch;
-        let image = Image { pixels: rgb, width: width as usize, pitch, height, format: PixelFormat::RGB };
+    /// Fills `out` with the picture, both sides divided by `divisor`, 1, 2, 4 or 8, and rounded up; that is free of
+    /// cost, since the coefficients left out are not computed. `width` is the width after that, and a pixel has 3 bytes,
+    /// or 4 of which the last means nothing.
+    pub(super) fn decode(
+        &mut self,
+        bytes: &[u8],
+        divisor: u32,
+        width: u32,
+        pixel_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        let format = if pixel_bytes == 4 { PixelFormat::RGBX } else { PixelFormat::RGB };
+        let pitch = width as usize * pixel_bytes;
+        let height = out.len() / pitch;
+        let image = Image { pixels: out, width: width as usize, pitch, height, format };
         let scaled = self.0.set_scaling_factor(ScalingFactor::new(1, divisor as usize));
         scaled.and_then(|()| self.0.decompress(bytes, image)).map_err(|error| error.to_string())
     }

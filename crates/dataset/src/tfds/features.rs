@@ -205,7 +205,7 @@ impl<'a> ExampleView<'a> {
         ];
         let mut found: [Option<Feature<'a>>; 10] = Default::default();
         let decoded = proto::decode(record, |name, feature| {
-            if let Some(place) = names.iter().position(|known| *known == name) {
+            if let Some(place) = names.iter().position(|known| known.as_bytes() == name) {
                 found[place] = Some(feature);
             }
         });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch};
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::basic::Compression;
@@ -140,16 +141,16 @@ impl ShardReader {
     }
 
     /// The example with this number, counted from 0. The next one is the cheapest, one before it the dearest.
-    pub(crate) fn read(&mut self, number: u64) -> Result<Vec<u8>> {
+    pub(crate) fn read(&mut self, number: u64) -> Result<Bytes> {
         let (record, path) = match self {
             Self::Tfrecord(reader) => {
                 reader.seek(number)?;
                 (reader.next(), reader.path())
             }
-            Self::ArrayRecord { reader, .. } => return reader.read(number),
+            Self::ArrayRecord { reader, .. } => return reader.read(number).map(Bytes::from),
             Self::Parquet(reader) => {
                 reader.seek(number)?;
-                (reader.next(), reader.path.as_path())
+                (reader.next().map(|record| record.map(Bytes::from)), reader.path.as_path())
             }
         };
         record.unwrap_or_else(|| Err(Error::format(path, format!("record {number} is missing"))))
@@ -157,7 +158,7 @@ impl ShardReader {
 }
 
 impl Iterator for ShardReader {
-    type Item = Result<Vec<u8>>;
+    type Item = Result<Bytes>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
@@ -165,9 +166,9 @@ impl Iterator for ShardReader {
             Self::ArrayRecord { reader, next } => {
                 let number = *next;
                 *next += 1;
-                (number < reader.len()).then(|| reader.read(number))
+                (number < reader.len()).then(|| reader.read(number).map(Bytes::from))
             }
-            Self::Parquet(reader) => reader.next(),
+            Self::Parquet(reader) => Some(reader.next()?.map(Bytes::from)),
         }
     }
 }
