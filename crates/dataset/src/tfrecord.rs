@@ -138,11 +138,12 @@ impl RecordReader {
         }
         let mut ahead = Vec::with_capacity(bytes.clamp(AHEAD_BYTES, AHEAD_BYTES_MAX));
         ahead.extend_from_slice(&self.ahead);
-        let mut read = |ahead: &mut Vec<u8>| -> io::Result<()> {
-            self.file.seek(io::SeekFrom::Start(self.offset + ahead.len() as u64))?;
+        let read = |ahead: &mut Vec<u8>| -> io::Result<()> {
+            let mut file = self.file.file();
+            file.seek(io::SeekFrom::Start(self.offset + ahead.len() as u64))?;
             let missing = bytes.max(AHEAD_BYTES) - ahead.len();
             // What is cut off is not worth memory for its whole length.
-            Read::by_ref(&mut self.file).take(missing as u64).read_to_end(ahead).map(drop)
+            file.take(missing as u64).read_to_end(ahead).map(drop)
         };
         read(&mut ahead).map_err(|error| error.to_string())?;
         self.ahead = ahead.into();
