@@ -20,6 +20,7 @@ PER_SHARD = {"images": 1000, "embeddings": 10_000}
 BATCH = 256
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody multiplies matrices here, but its threads wait busily
 
 
 def tfds_images(folder, **options):
@@ -138,7 +139,7 @@ CASES = {
     "pictures of 256 pixels, decoded": {
         "TFDS 4.9.10, TFRecord": (tfds_images, {}),
         "webdataset 1.0.2": (webdataset, {"decode": True}),
-        "datasets 5.0.1, Parquet": (hugging_face, {"decode": True}),
+        "datasets 5.2.0, Parquet": (hugging_face, {"decode": True}),
         "OpenCV's decoder alone": (bare_decoder, {}),
         "laion400m, TFRecord": (ours, {"name": IMAGES}),
         "laion400m, tars": (ours, {"name": "images"}),
@@ -152,7 +153,7 @@ CASES = {
     "pictures as they are stored": {
         "TFDS 4.9.10, TFRecord": (tfds_raw, {}),
         "webdataset 1.0.2": (webdataset, {"decode": False}),
-        "datasets 5.0.1, Parquet": (hugging_face, {"decode": False}),
+        "datasets 5.2.0, Parquet": (hugging_face, {"decode": False}),
         "laion400m, TFRecord": (ours, {"name": IMAGES, "decode": False}),
         "laion400m, tars": (ours, {"name": "images", "decode": False}),
         "laion400m, TFRecord, batches of 256": (ours, {"name": IMAGES, "decode": False, "batch_size": BATCH}),
