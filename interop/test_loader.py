@@ -191,7 +191,7 @@ def test_damage_names_the_file_and_the_record(data_dir, tmp_path):
         list(laion400m.load(folder, decode=False))
     loader = laion400m.load(folder, decode=False, batch_size=64, on_damage="skip")
     total = sum(len(batch["url"]) for batch in loader)
-    assert total == len(laion400m.load(source)) - 1
+    assert total == len(laion400m.load(source)) - 1 and loader.skipped == 1
     with pytest.raises(FileNotFoundError):
         laion400m.load("images", data_dir=tmp_path / "nothing")
     with pytest.raises(ValueError, match="train\\[:5000000\\]"):

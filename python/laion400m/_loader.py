@@ -55,6 +55,7 @@ class Loader:
         #: A state from which the next iteration goes on, and what has been passed since.
         self._position: tuple[str, list[tuple[int, int]], int] | None = None
         self._resumes = False
+        self._skipped = 0
         self._count = dataset.count(json.dumps(options))
 
     @property
@@ -70,8 +71,8 @@ class Loader:
 
     @property
     def skipped(self) -> int:
-        """Damaged examples that were passed over in this epoch."""
-        return int(json.loads(self._state())["skipped"])
+        """Damaged examples that were passed over in the epoch that runs, or else in the last one."""
+        return self._skipped if self._position is None else int(json.loads(self._state())["skipped"])
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration that of another epoch."""
@@ -123,19 +124,20 @@ class Loader:
         self._resumes = False
         return self._state()
 
-    def _end(self) -> None:
-        """An epoch has ended: the next one follows."""
+    def _end(self, state: str) -> None:
+        """An epoch has ended in this state: the next one follows."""
+        self._skipped = int(json.loads(state)["skipped"])
         self.set_epoch(self.epoch + 1)
 
-    def _shared(self, state: str, index: int, count: int) -> Iterator[tuple[_core.Batch, dict[str, Any]]]:
-        """Batches of one of several readers, with what each has brought behind."""
-        batches = self._batches(state, (index, count, self._batch_size or _CHUNK), self._prefetch)
-        for batch in batches:
-            yield batch, batch.columns()
+    def _shared(self, state: str, index: int, count: int) -> _core.Batches:
+        """Batches of one of several readers."""
+        return self._batches(state, (index, count, self._batch_size or _CHUNK), self._prefetch)
 
     def __iter__(self) -> Iterator[Batch]:
         state = self._begin()
-        for batch, columns in self._shared(state, 0, 1):
+        batches = self._shared(state, 0, 1)
+        for batch in batches:
+            columns = batch.columns()
             if self._batch_size is None:
                 for row in range(len(batch)):
                     self._position = (state, *batch.passed(row))
@@ -144,7 +146,7 @@ class Loader:
                 self._position = (state, *batch.passed())
                 yield as_arrays(columns)
             state = self._state()
-        self._end()
+        self._end(batches.state())
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """An epoch in Arrow batches, as pyarrow, polars and DuckDB ask for it."""

@@ -31,10 +31,10 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        state = self.loader._begin()
-        for _, columns in self.loader._shared(state, index, count):
-            yield from self._parts(columns)
-        self.loader._end()
+        batches = self.loader._shared(self.loader._begin(), index, count)
+        for batch in batches:
+            yield from self._parts(batch.columns())
+        self.loader._end(batches.state())
 
     def _parts(self, columns: Batch) -> Iterator[Batch]:
         tensors = as_tensors(columns)
@@ -54,8 +54,8 @@ class _Told(torch.utils.data.IterableDataset[Any]):
     def __iter__(self) -> Iterator[tuple[Batch, str]]:
         worker = torch.utils.data.get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        for batch, columns in self.loader._shared(self.state, index, count):
-            yield as_tensors(columns), json.dumps(batch.passed())  # PyTorch would make tensors of numbers
+        for batch in self.loader._shared(self.state, index, count):
+            yield as_tensors(batch.columns()), json.dumps(batch.passed())  # PyTorch would make tensors of numbers
 
 
 class DataLoader:
@@ -90,7 +90,7 @@ class DataLoader:
             state = _core.merge(state, [(start, end) for start, end in places], skipped)
             self.loader._position = (state, [], 0)
             yield tensors
-        self.loader._end()
+        self.loader._end(state)
 
 
 def as_tensors(columns: Batch) -> Batch:

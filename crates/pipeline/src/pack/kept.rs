@@ -126,7 +126,7 @@ impl Place {
         let rows = match &self.table {
             Table::Packed(path) => {
                 let rows = read_table::<KeptRow>(path)?.into_iter().zip(0..);
-                rows.map(|(row, place)| (row.key.clone(), (place, packed_example(row)))).collect()
+                rows.map(|(row, place)| (row.key.clone(), (place, super::tfds::example(row)))).collect()
             }
             Table::Curated(path) => {
                 let kept = read_table::<CuratedRow>(path)?.into_iter().filter(CuratedRow::is_kept);
@@ -180,20 +180,6 @@ impl Rows {
             self.read += 1;
         }
         Ok(values)
-    }
-}
-
-fn packed_example(row: KeptRow) -> Example {
-    Example {
-        caption: row.caption,
-        image: None,
-        embeddings: None,
-        license: row.license,
-        nsfw: Nsfw::from_name(&row.nsfw),
-        original_height: row.original_height,
-        original_width: row.original_width,
-        similarity: row.similarity,
-        url: row.url,
     }
 }
 

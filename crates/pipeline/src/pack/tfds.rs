@@ -68,7 +68,7 @@ fn key(row: &KeptRow) -> Result<String> {
     Ok(format!("{}_{}", key.shard.0, key.row))
 }
 
-fn example(row: KeptRow) -> Example {
+pub(super) fn example(row: KeptRow) -> Example {
     Example {
         caption: row.caption,
         image: None,
