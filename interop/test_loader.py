@@ -1,5 +1,6 @@
 """The Python package against TensorFlow Datasets, NumPy, PIL, pyarrow and PyTorch."""
 
+import importlib.util
 import io
 import json
 import multiprocessing
@@ -258,6 +259,7 @@ def test_the_types_are_true():
     check = [sys.executable, "-m", "mypy.stubtest", "laion400m._core", "--ignore-disjoint-bases"]
     found = subprocess.run(check, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
-    check = [sys.executable, "-m", "mypy", "--strict", "-p", "laion400m"]
+    modules = ["laion400m", *(["laion400m.torch"] if importlib.util.find_spec("torch") else [])]
+    check = [sys.executable, "-m", "mypy", "--strict", *(argument for name in modules for argument in ("-m", name))]
     found = subprocess.run(check, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
