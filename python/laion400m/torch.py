@@ -19,7 +19,8 @@ class IterableDataset(torch.utils.data.IterableDataset[Any]):
     of which comes once.
 
     The loader decodes in threads of its own, so ``num_workers=0`` is the fastest way. Several hosts each give their
-    loader ``part=(rank, world_size)``.
+    loader ``part=(rank, world_size)``. Workers are copies: before each epoch, tell the loader with ``set_epoch``, or use
+    the ``DataLoader`` of this module, which knows.
     """
 
     def __init__(self, loader: Loader) -> None:

@@ -175,7 +175,10 @@ impl Stream {
         let batches: Arc<Py<Batches>> =
             Arc::new(batches.ok_or_else(|| PyRuntimeError::new_err("the stream was taken"))?);
         let mut next = move || -> Option<Result<RecordBatch, ArrowError>> {
-            let batch = batches.get().batches.lock().ok()?.next()?;
+            let Ok(mut batches) = batches.get().batches.lock() else {
+                return Some(Err(ArrowError::ComputeError("an earlier call has failed".into())));
+            };
+            let batch = batches.next()?;
             let arrow = batch.and_then(load::Batch::into_arrow);
             Some(arrow.map_err(|error| ArrowError::ExternalError(Box::new(error))))
         };

@@ -1,6 +1,7 @@
 //! Batches of examples, decoded by several threads ahead of whoever asks for them.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use super::{ReadOptions, Reader, Record, State};
 use crate::picture::{Decoder, Limits};
 use crate::{Error, Failure, Pixels, Result};
 
-/// Bytes that the pictures of a batch may take once they are squares.
-const SQUARES_BYTES_MAX: usize = 16 << 30;
+/// Bytes that the pixels of a batch may take.
+const PIXEL_BYTES_MAX: usize = 16 << 30;
 
 /// How the pictures of a batch are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +60,8 @@ pub struct Batches {
 #[derive(Debug)]
 enum Source {
     Inline(Box<Producer>),
-    /// The thread ends when this is dropped.
-    Ahead(Receiver<Result<Batch>>),
+    /// `None` tells the end; the thread ends when this is dropped.
+    Ahead(Receiver<Option<Result<Batch>>>),
     Ended,
 }
 
@@ -75,7 +76,7 @@ impl Batches {
         // One batch more is in the making while the channel is full.
         let (sender, receiver) = sync_channel(options.ahead - 1);
         let produce = move || {
-            for batch in producer {
+            for batch in producer.map(Some).chain([None]) {
                 if sender.send(batch).is_err() {
                     break; // nobody waits for it
                 }
@@ -95,9 +96,12 @@ impl Batches {
         let batch = match &mut self.source {
             Source::Inline(producer) => producer.next(),
             Source::Ahead(receiver) => match receiver.recv_timeout(time) {
-                Ok(batch) => Some(batch),
+                Ok(batch) => batch,
                 Err(RecvTimeoutError::Timeout) => return None,
-                Err(RecvTimeoutError::Disconnected) => None,
+                // It has panicked: what is left must not look like the end.
+                Err(RecvTimeoutError::Disconnected) => {
+                    Some(Err(std::io::Error::other("the thread that makes batches has failed").into()))
+                }
             },
             Source::Ended => None,
         };
@@ -145,7 +149,7 @@ impl Builder {
     pub(super) fn new(wanted: ReadOptions, options: BatchOptions) -> Result<Self> {
         let side = if let Images::Square(side) = options.images { side as usize } else { 1 };
         let bytes = side.checked_mul(side).and_then(|pixels| pixels.checked_mul(3)?.checked_mul(options.size));
-        if bytes.is_none_or(|bytes| bytes == 0 || bytes > SQUARES_BYTES_MAX) {
+        if bytes.is_none_or(|bytes| bytes == 0 || bytes > PIXEL_BYTES_MAX) {
             return Err(Error::Invalid(format!("batches of {} pictures of {side} x {side} pixels", options.size)));
         }
         let threads = match options.threads {
@@ -228,7 +232,17 @@ impl Builder {
                 let places = records.iter().zip(rgb[first * bytes..].chunks_exact_mut(bytes));
                 self.decode(places, |decoder, (record, out)| decoder.square(picture(record)?, side, out).map(|()| None))
             }
-            _ => self.decode(records.iter(), |decoder, record| decoder.full(picture(record)?).map(Some)),
+            _ => {
+                let total = AtomicUsize::new(first_bytes(&batch.pictures));
+                self.decode(records.iter(), |decoder, record| {
+                    let pixels = decoder.full(picture(record)?)?;
+                    let bytes = pixels.rgb().len();
+                    if total.fetch_add(bytes, Ordering::Relaxed) + bytes > PIXEL_BYTES_MAX {
+                        return Err((Failure::TooManyPixels, "the batch is too large with it".into()));
+                    }
+                    Ok(Some(pixels))
+                })
+            }
         };
         let mut kept = vec![true; first];
         let mut pixels = Vec::with_capacity(results.len());
@@ -286,6 +300,12 @@ impl Builder {
     }
 }
 
+/// Of the pictures that were decoded before.
+fn first_bytes(pictures: &Pictures) -> usize {
+    let Pictures::Decoded(pictures) = pictures else { return 0 };
+    pictures.iter().map(|pixels| pixels.rgb().len()).sum()
+}
+
 fn picture(record: &Record) -> Result<&[u8], (Failure, String)> {
     let example = record.example().map_err(|error| (Failure::ImageDamaged, error.to_string()))?;
     example.image.ok_or((Failure::ImageDamaged, "none".into()))
@@ -314,5 +334,25 @@ impl Iterator for Producer {
         }
         let left_out = drop_remainder && batch.as_ref().is_ok_and(|batch| (1..size).contains(&batch.rows));
         (!left_out).then_some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Passed;
+
+    #[test]
+    fn a_thread_that_fails_is_not_the_end() {
+        let state =
+            State { version: 2, options: ReadOptions::default(), examples: 2, passed: Passed::default(), skipped: 0 };
+        let (sender, receiver) = sync_channel(2);
+        let mut batches = Batches { state, source: Source::Ahead(receiver) };
+        sender.send(Some(Ok(Batch { rows: 1, ..Batch::default() }))).expect("room");
+        drop(sender);
+        assert!(batches.next().is_some_and(|batch| batch.is_ok()));
+        let error = batches.next().expect("an error").expect_err("an error").to_string();
+        assert!(error.contains("has failed"), "{error}");
+        assert!(batches.next().is_none());
     }
 }

@@ -68,7 +68,7 @@ pub struct Dataset {
 
 /// What to read, and in which order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ReadOptions {
     /// In the split language of TFDS; `train` is everything.
     pub split: String,
@@ -200,10 +200,10 @@ impl Dataset {
     pub fn named(name: &str, data: &Path) -> Result<Self> {
         let bare = name.strip_suffix(tfds::VERSION).map_or(name, |name| name.trim_end_matches(['/', ':']));
         let config = match bare.strip_prefix(tfds::DATASET) {
-            Some(config) => config.strip_prefix('/').unwrap_or(config),
+            Some("") => Config::Images.name(),
+            Some(config) => config.strip_prefix('/').unwrap_or(bare),
             None => bare,
         };
-        let config = if config.is_empty() { Config::Images.name() } else { config };
         let known = Config::ALL.into_iter().find(|known| known.name() == config);
         let known =
             known.ok_or_else(|| Error::Invalid(format!("{name:?}: neither a folder, nor images, nor embeddings")))?;
@@ -262,7 +262,12 @@ impl Dataset {
         Ok(self.part(options)?.len())
     }
 
+    /// The split of a host; features that there are not are an error here, too, before anything is read.
     fn part(&self, options: &ReadOptions) -> Result<Split> {
+        let unknown = options.features.iter().flatten().find(|feature| !FEATURES.contains(&feature.as_str()));
+        if let Some(unknown) = unknown {
+            return Err(self.wrong(format!("no feature {unknown:?}: {}", FEATURES.join(", "))));
+        }
         let split = self.split(&options.split, options.rounding)?;
         let Some((index, count)) = options.part else { return Ok(split) };
         split.even(index, count, true).map_err(|cause| self.wrong(cause))

@@ -128,11 +128,6 @@ impl Reader {
         if state.passed.end() > split.len() {
             return Err(dataset.wrong(format!("a state at record {} of {}", state.passed.end(), split.len())));
         }
-        let known = FEATURES;
-        let unknown = options.features.iter().flatten().find(|feature| !known.contains(&feature.as_str()));
-        if let Some(unknown) = unknown {
-            return Err(dataset.wrong(format!("no feature {unknown:?}: {}", known.join(", "))));
-        }
         let mut shards = split.shards(dataset.shard_lengths());
         if let Some(shuffle) = &options.shuffle {
             Random::new(shuffle.seed, shuffle.epoch).shuffle(&mut shards);
@@ -141,7 +136,8 @@ impl Reader {
         let wanted = Wanted {
             pictures: wants("image"),
             embeddings: wants("image_embedding") || wants("text_embedding"),
-            metadata: options.filter.is_some() || known.iter().any(|feature| wants(feature) && is_metadata(feature)),
+            metadata: options.filter.is_some()
+                || FEATURES.into_iter().any(|feature| wants(feature) && is_metadata(feature)),
         };
         let in_sequence = dataset.in_sequence && options.shuffle.is_none();
         let order = if in_sequence { Interleave::in_sequence(shards) } else { Interleave::new(shards) };
