@@ -6,6 +6,12 @@ mod error;
 mod loader;
 mod source;
 
+/// Batches are made by one thread and freed by another, which the system's allocator is slow at: it gives large blocks
+/// back to the kernel and takes them again, zeroed. Version 2, since it takes no lock when a thread starts or ends: a
+/// process that is forked at that moment would wait for it for ever.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The module `laion400m._core`.
 #[pyo3::pymodule]
 mod _core {

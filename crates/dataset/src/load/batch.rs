@@ -25,6 +25,12 @@ impl Default for Column {
 }
 
 impl Column {
+    /// With room for so many values of this length: a column that outgrows its room is copied.
+    pub(super) fn with_room(length: usize, values: usize) -> Self {
+        let bytes = Vec::with_capacity(length.saturating_mul(values).min(RESERVED_MAX));
+        Self { bytes, ..Self::default() }
+    }
+
     pub(super) fn push(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);
         self.offsets.push(self.bytes.len() as i64);

@@ -200,7 +200,7 @@ impl Builder {
                     return Ok(Some(record));
                 }
                 if let Pictures::None = batch.pictures {
-                    batch.pictures = Pictures::Encoded(Column::default());
+                    batch.pictures = Pictures::Encoded(Column::with_room(picture.len(), self.options.size));
                 }
                 if let Pictures::Encoded(column) = &mut batch.pictures {
                     column.push(picture);

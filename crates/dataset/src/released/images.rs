@@ -321,18 +321,21 @@ impl Sample {
         self.picture.as_ref().map(|&(_, picture)| picture).or(other)
     }
 
-    /// Whether the JSON has the value letter by letter, as img2dataset writes it: a third of the time of parsing it all. A
-    /// value with escapes is not looked for.
-    fn says(&self, name: &str, value: Option<&str>) -> bool {
+    /// Whether the JSON has the value letter by letter after the name, as img2dataset writes it: that takes a fraction of
+    /// the time of parsing it all. A value with escapes is not looked for.
+    fn says(&self, start: &str, value: Option<&str>) -> bool {
+        let there = |at: usize, value: &str| {
+            self.json[at + start.len()..].strip_prefix(value.as_bytes()).is_some_and(|rest| rest.starts_with(b"\""))
+        };
         value.is_none_or(|value| {
             let plain = !value.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
-            plain && memmem::find(&self.json, format!("\"{name}\": \"{value}\"").as_bytes()).is_some()
+            plain && memmem::find_iter(&self.json, start).any(|at| there(at, value))
         })
     }
 
     /// Whether the JSON beside the picture speaks of another pair. One that cannot be read says nothing.
     fn contradicts(&self, url: Option<&str>, caption: Option<&str>) -> bool {
-        if self.says("url", url) && self.says("caption", caption) {
+        if self.says("\"url\": \"", url) && self.says("\"caption\": \"", caption) {
             return false;
         }
         let Ok(json) = serde_json::from_slice::<Beside<'_>>(&self.json) else { return false };
