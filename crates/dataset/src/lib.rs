@@ -40,6 +40,7 @@ pub mod picture;
 pub mod proto;
 pub mod released;
 pub mod schema;
+pub mod spill;
 pub mod table;
 pub mod tfds;
 pub mod tfrecord;

@@ -34,6 +34,14 @@ table! {
     }
 }
 
+table! {
+    /// What a pair is known by: the one column that pairs of other programs have, too.
+    Uid {
+        /// [`uid`] of caption and URL.
+        uid: String = "uid",
+    }
+}
+
 /// The identity of a pair as cc2dataset writes it: lower-case hex of md5(caption + url).
 pub fn uid(caption: &str, url: &str) -> String {
     let mut hash = Md5::new();

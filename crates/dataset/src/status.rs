@@ -38,6 +38,8 @@ named! {
         NoCaption = "no_caption",
         /// Fewer characters than the recipe asks for.
         CaptionTooShort = "caption_too_short",
+        /// More characters than the recipe allows.
+        CaptionTooLong = "caption_too_long",
         /// Not in a language of the recipe.
         OtherLanguage = "other_language",
         /// Not `http` or `https`: `data:`, `javascript:`, `mailto:` and the like.
@@ -46,8 +48,14 @@ named! {
         UrlInvalid = "url_invalid",
         /// A file type the recipe refuses by its extension: svg, gif, ico.
         FileType = "file_type",
+        /// A host that is on the list of blocked ones, or not on that of allowed ones.
+        Host = "host",
+        /// On the list of blocked URLs.
+        UrlBlocked = "url_blocked",
         /// The same URL and caption stand elsewhere.
         Duplicate = "duplicate",
+        /// The same URL and caption stand in the pairs of an earlier run.
+        CollectedBefore = "collected_before",
         /// `X-Robots-Tag` forbids the use.
         RobotsTag = "robots_tag",
         /// The address is private, loopback, link-local or otherwise not public.
@@ -148,6 +156,9 @@ pub struct Counts {
     pub dropped: BTreeMap<String, u64>,
     /// Rows that did not work, by failure.
     pub failed: BTreeMap<String, u64>,
+    /// What was gone through to find the rows: records, pages, links; none of these is a row.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub read: BTreeMap<String, u64>,
 }
 
 impl Counts {
@@ -170,11 +181,23 @@ impl Counts {
         }
     }
 
+    /// Turns rows that were kept into others: what one part kept, the whole may not.
+    pub fn turn_kept(&mut self, status: Status, rows: u64) {
+        self.kept -= rows;
+        self.rows -= rows;
+        self.add_many(status, rows);
+    }
+
     /// Adds the counts of another part.
     pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.kept += other.kept;
-        for (from, into) in [(&other.dropped, &mut self.dropped), (&other.failed, &mut self.failed)] {
+        let all = [
+            (&other.dropped, &mut self.dropped),
+            (&other.failed, &mut self.failed),
+            (&other.read, &mut self.read),
+        ];
+        for (from, into) in all {
             for (name, rows) in from {
                 *into.entry(name.clone()).or_default() += rows;
             }

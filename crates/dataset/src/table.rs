@@ -7,7 +7,7 @@ use fs_err as fs;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use crate::publish::{Draft, FileEntry};
 use crate::row::{FromBatch, Row};
@@ -27,10 +27,11 @@ pub struct TableWriter<R: Row> {
 impl<R: Row> TableWriter<R> {
     /// Starts the file that will be `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(BATCH_ROWS))
-            .build();
+        Self::with_properties(path, WriterProperties::builder().set_compression(Compression::SNAPPY))
+    }
+
+    pub(crate) fn with_properties(path: &Path, properties: WriterPropertiesBuilder) -> Result<Self> {
+        let properties = properties.set_max_row_group_row_count(Some(BATCH_ROWS)).build();
         let writer = ArrowWriter::try_new(Draft::create(path)?, R::schema(), Some(properties))
             .map_err(|error| write_error(path, error))?;
         Ok(Self { writer, path: path.into(), rows: Vec::new() })
@@ -40,6 +41,14 @@ impl<R: Row> TableWriter<R> {
     pub fn push(&mut self, row: R) -> Result<()> {
         self.rows.push(row);
         if self.rows.len() == BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    /// Appends rows that are columns already.
+    pub fn push_batch(&mut self, rows: &RecordBatch) -> Result<()> {
+        if !self.rows.is_empty() {
+            self.flush()?;
+        }
+        self.writer.write(rows).map_err(|error| write_error(&self.path, error))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -156,6 +165,11 @@ impl<R: FromBatch> TableReader<R> {
     /// Opens `path`, holding at most so many rows in memory.
     pub fn open_batched(path: &Path, batch_rows: usize) -> Result<Self> {
         Ok(Self { batches: Batches::open(path, batch_rows, None)?, rows: Vec::new().into_iter() })
+    }
+
+    /// Opens `path` and reads no other columns than those of these names.
+    pub fn open_columns(path: &Path, columns: &[&str]) -> Result<Self> {
+        Ok(Self { batches: Batches::open(path, BATCH_ROWS, Some(columns))?, rows: Vec::new().into_iter() })
     }
 
     /// Opens `path` at the row with this number.

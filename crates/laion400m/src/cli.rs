@@ -117,7 +117,7 @@ pub(crate) struct Settings {
 /// Example: laion400m collect crawl/*.warc.wat.gz -o pairs
 #[derive(Debug, Args)]
 pub(crate) struct Collect {
-    /// WAT archives, gzip
+    /// WAT archives: gzip, zstd or plain
     #[arg(required = true, value_name = "ARCHIVE")]
     pub(crate) archives: Vec<PathBuf>,
     /// Where the pairs go
@@ -125,15 +125,52 @@ pub(crate) struct Collect {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Which published rules
+    /// Which published rules; those of cc2dataset have none of the knobs below but --documents
     #[arg(long, value_enum)]
     pub(crate) rules: Option<Rules>,
+    /// What to collect: images with an alt text, or as cc2dataset has them other documents with the text of their link
+    #[arg(long, value_enum)]
+    pub(crate) documents: Option<Documents>,
     /// Drop captions with fewer characters
     #[arg(long, value_name = "N")]
     pub(crate) caption_characters_min: Option<usize>,
+    /// Drop captions with more characters
+    #[arg(long, value_name = "N")]
+    pub(crate) caption_characters_max: Option<usize>,
     /// ISO 639-3 codes of the languages to keep, with commas between, or `any`
     #[arg(long, value_name = "CODES", value_delimiter = ',')]
     pub(crate) languages: Option<Vec<String>>,
+    /// Drop files with these extensions, with commas between [default: svg,svgz,gif,ico,cur]
+    #[arg(long, value_name = "EXTENSIONS", value_delimiter = ',')]
+    pub(crate) extensions_refused: Option<Vec<String>>,
+    /// Keep images of these hosts only: a file with one host a line, which stands for those below it, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hosts_allowed: Option<PathBuf>,
+    /// Drop images of these hosts: a file with one host a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hosts_blocked: Option<PathBuf>,
+    /// Drop these URLs: a file with one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) urls_blocked: Option<PathBuf>,
+    /// Drop pairs of earlier runs: folders or Parquet files of pairs, ours or cc2dataset's, with commas between
+    #[arg(long, value_name = "PAIRS", value_delimiter = ',')]
+    pub(crate) against: Option<Vec<PathBuf>>,
+}
+
+/// What to collect, as cc2dataset calls it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Documents {
+    /// Images with an alt text
+    Image,
+    /// Images with or without
+    ImageOnly,
+    /// Links to ogg, wav, mp3, flac, m4a
+    Audio,
+    /// Links to avi, mp4, mkv, webm, mov, mpg, mpeg, m4v
+    Video,
+    /// Links to pdf, epub, doc, txt and the like
+    Text,
 }
 
 /// A published set of rules.

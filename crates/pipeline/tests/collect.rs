@@ -1,16 +1,18 @@
 //! `collect` on real pages, on damaged archives, and on many archives at once.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use dataset::schema::Pair;
+use dataset::schema::{Pair, hex};
 use dataset::table::read_table;
 use dataset::{Progress, Silent, Stage, Summary, Task, list_shards};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use fs_err as fs;
-use pipeline::collect::{Config, Rules, run};
+use md5::{Digest, Md5};
+use pipeline::collect::{Config, Documents, LEDGER, Rules, run};
 
 /// Remembers what a person would have read.
 #[derive(Default)]
@@ -56,17 +58,31 @@ fn member(body: &str) -> Vec<u8> {
     gzip.finish().expect("memory")
 }
 
+/// Every document type: rows, unique rows, and the MD5 of the sorted uids, as cc2dataset gives them.
 #[test]
-fn real_pages_give_the_pairs_of_cc2dataset() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = Config { rules: Rules::Cc2dataset, ..Config::laion400m() };
-    let summary = run(&config, &[data("real-pages.warc.wat.gz")], folder.path(), &Silent).expect("collected");
-    let mut uids: Vec<_> = pairs(folder.path()).into_iter().map(|pair| pair.uid).collect();
-    uids.sort();
-    let expected = fs::read_to_string(data("real-pages.cc2dataset.txt")).expect("golden");
-    assert_eq!(uids, expected.lines().collect::<Vec<_>>());
-    assert_eq!((summary.counts.kept, summary.counts.dropped["duplicate"]), (861, 139));
-    summary.counts.check().expect("every link has an end");
+fn real_pages_give_the_rows_of_cc2dataset() {
+    let golden = fs::read_to_string(data("real-pages.cc2dataset.json")).expect("golden");
+    let golden: BTreeMap<String, serde_json::Value> = serde_json::from_str(&golden).expect("JSON");
+    assert_eq!(golden.len(), 5);
+    for (name, expected) in golden {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let documents: Documents = serde_json::from_value(name.clone().into()).expect("a type of ours");
+        let config = Config { rules: Rules::Cc2dataset, documents, ..Config::laion400m() };
+        let summary = run(&config, &[data("real-pages.warc.wat.gz")], folder.path(), &Silent).expect("collected");
+        let uids: Vec<_> = pairs(folder.path()).into_iter().map(|pair| pair.uid).collect();
+        assert!(uids.is_sorted());
+        let counts = &summary.counts;
+        let duplicates = counts.dropped.get("duplicate").copied().unwrap_or_default();
+        let found = serde_json::json!({
+            "rows": counts.kept + duplicates,
+            "unique": counts.kept,
+            "md5": hex(&Md5::digest(uids.join("\n")))
+        });
+        assert_eq!(found, expected, "{name}");
+        counts.check().expect("every link has an end");
+        let read = ["records", "pages", "links"].map(|name| counts.read[name]);
+        assert_eq!(read, [261, 130, 25_617]);
+    }
 }
 
 #[test]
@@ -150,7 +166,7 @@ fn damage_is_told_with_its_place_and_costs_nothing_else() {
     for expected in [
         &format!("damaged.warc.wat.gz: byte {offset}: "),
         "missing.warc.wat.gz",
-        "text.warc.wat.gz: byte 0: not gzip",
+        "text.warc.wat.gz: byte 0: neither gzip nor zstd nor WARC",
         "cut off",
         "no Envelope",
     ] {
@@ -182,4 +198,82 @@ fn a_second_call_changes_nothing() {
     assert_eq!(run(&Config::laion400m(), &archive, &out, &Silent).expect("collected"), first);
     assert_eq!(written(), before);
     assert!(run(&everything(), &archive, &out, &Silent).is_err(), "other settings");
+}
+
+#[test]
+fn pairs_of_earlier_runs_are_left_out_and_every_archive_has_its_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let page = |images: &[(&str, &str)]| record("http://p.com/", images);
+    let (one, two, three) = (
+        ("http://x.com/1.jpg", "the first text"),
+        ("http://x.com/2.jpg", "the second text"),
+        ("http://x.com/3.jpg", "the third text"),
+    );
+    fs::write(path("old.warc.wat.gz"), page(&[one])).expect("room");
+    fs::write(path("a.warc.wat.gz"), page(&[one, two, two])).expect("room");
+    fs::write(path("b.warc.wat.gz"), [page(&[one, two]), page(&[three]), b"garbage".to_vec()].concat()).expect("room");
+    let old = path("old");
+    run(&everything(), &[path("old.warc.wat.gz")], &old, &Silent).expect("collected");
+    let config = Config { against: vec![old], ..everything() };
+    let out = path("pairs");
+    let summary = run(&config, &[path("a.warc.wat.gz"), path("b.warc.wat.gz")], &out, &Silent).expect("collected");
+    let captions: Vec<_> = pairs(&out).into_iter().map(|pair| (pair.caption, pair.archive)).collect();
+    assert_eq!(captions.len(), 2, "{captions:?}");
+    assert!(captions.contains(&("the second text".into(), "a.warc.wat.gz".into())), "{captions:?}");
+    let dropped = |name: &str| summary.counts.dropped[name];
+    assert_eq!((dropped("duplicate"), dropped("collected_before"), summary.counts.kept), (2, 2, 2));
+    let ledger = fs::read_to_string(out.join(LEDGER)).expect("written");
+    let lines: Vec<serde_json::Value> = ledger.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let offset = page(&[one, two]).len() + page(&[three]).len();
+    let expected = serde_json::json!([
+        {"archive": "a.warc.wat.gz", "rows": 3, "kept": 1, "dropped": {"duplicate": 1, "collected_before": 1},
+         "failed": {}, "read": {"records": 1, "pages": 1, "links": 3}},
+        {"archive": "b.warc.wat.gz", "rows": 4, "kept": 1, "dropped": {"duplicate": 1, "collected_before": 1},
+         "failed": {"broken_record": 1}, "read": {"records": 2, "pages": 2, "links": 3},
+         "flaws": [{"offset": offset, "cause": "no gzip member"}]},
+    ]);
+    assert_eq!(serde_json::Value::from(lines), expected);
+    let wrong = Config { against: vec![path("a.warc.wat.gz")], ..everything() };
+    assert!(run(&wrong, &[path("b.warc.wat.gz")], &path("other"), &Silent).is_err(), "no table");
+}
+
+/// As a kill in the middle leaves it: some archives done, temporary files, some shards written, no marker.
+#[test]
+fn what_was_begun_is_finished_with_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let archives: Vec<_> = (0..4)
+        .map(|number| {
+            let path = folder.path().join(format!("{number}.warc.wat.gz"));
+            let images: Vec<_> =
+                (0..50).map(|i| (format!("http://x.com/{}.jpg", (i * (number + 1)) % 70), format!("text number {i}"))).collect();
+            let images: Vec<_> = images.iter().map(|(url, text)| (url.as_str(), text.as_str())).collect();
+            fs::write(&path, record("http://p.com/", &images)).expect("room");
+            path
+        })
+        .collect();
+    let config = Config { shard_rows: 20, ..everything() };
+    let files = |folder: &Path| -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
+        entries.map(|path| (name(&path), fs::read(&path).expect("a file"))).collect()
+    };
+    let whole = folder.path().join("whole");
+    run(&config, &archives, &whole, &Silent).expect("collected");
+    let expected = files(&whole);
+    assert!(expected.len() > 8, "shards, ledger and marker");
+    // The first call sees two archives only, and one of them has changed since.
+    let again = folder.path().join("again");
+    let last = fs::read(&archives[1]).expect("there");
+    fs::write(&archives[1], record("http://p.com/", &[("http://y.com/1.jpg", "an earlier text")])).expect("room");
+    run(&config, &archives[..2], &again, &Silent).expect("collected");
+    fs::write(&archives[1], last).expect("room");
+    fs::create_dir_all(again.join(".runs")).expect("room");
+    fs::write(again.join(".runs/.00002-000.pairs.tmp"), "half").expect("room");
+    fs::write(again.join(".00003.parquet.tmp"), "half").expect("room");
+    run(&config, &archives, &again, &Silent).expect("collected");
+    assert_eq!(files(&again), expected);
+    // With fewer archives there are fewer shards, and none is left of those before.
+    run(&config, &archives[..1], &again, &Silent).expect("collected");
+    assert_eq!(pairs(&again).len(), 50);
 }

@@ -36,12 +36,25 @@ pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended>
             cli::Rules::Cc2dataset => collect::Rules::Cc2dataset,
         };
     }
-    if let Some(least) = options.caption_characters_min {
-        config.caption_characters_min = least;
+    if let Some(documents) = options.documents {
+        config.documents = match documents {
+            cli::Documents::Image => collect::Documents::Image,
+            cli::Documents::ImageOnly => collect::Documents::ImageOnly,
+            cli::Documents::Audio => collect::Documents::Audio,
+            cli::Documents::Video => collect::Documents::Video,
+            cli::Documents::Text => collect::Documents::Text,
+        };
     }
+    config.caption_characters_min = options.caption_characters_min.unwrap_or(config.caption_characters_min);
+    config.caption_characters_max = options.caption_characters_max.or(config.caption_characters_max);
     if let Some(languages) = options.languages {
         config.languages = if languages == ["any"] { Vec::new() } else { languages };
     }
+    config.extensions_refused = options.extensions_refused.unwrap_or(config.extensions_refused);
+    config.hosts_allowed = options.hosts_allowed.or(config.hosts_allowed);
+    config.hosts_blocked = options.hosts_blocked.or(config.hosts_blocked);
+    config.urls_blocked = options.urls_blocked.or(config.urls_blocked);
+    config.against = options.against.unwrap_or(config.against);
     let archives: Vec<PathBuf> =
         options.archives.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
     told(&collect::run(&config, &archives, &options.output, printer)?, printer)

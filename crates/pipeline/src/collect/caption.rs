@@ -1,7 +1,15 @@
 //! Repair and language of captions.
 
+use std::borrow::Cow;
+
 /// White space collapsed to single spaces, control and invisible format characters removed, trimmed.
-pub(super) fn repair(alt: &str) -> String {
+pub(super) fn repair(alt: &str) -> Cow<'_, str> {
+    // Most are clean: nothing but printable ASCII, one space at a time, none at the ends.
+    let bytes = alt.as_bytes();
+    let clean = bytes.iter().all(|byte| matches!(byte, 0x20..=0x7E)) && memchr::memmem::find(bytes, b"  ").is_none();
+    if clean {
+        return alt.trim_ascii().into();
+    }
     let mut caption = String::with_capacity(alt.len());
     for letter in alt.chars() {
         if letter.is_whitespace() {
@@ -13,7 +21,7 @@ pub(super) fn repair(alt: &str) -> String {
         }
     }
     caption.truncate(caption.trim_end().len());
-    caption
+    caption.into()
 }
 
 /// Control characters, and those that hide or reorder text: zero width space, directional marks, byte order mark.

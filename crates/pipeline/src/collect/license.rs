@@ -15,16 +15,16 @@ pub(super) struct License {
 
 /// The licence of a page: a link that says `rel=license` before any other, else the first in document order. It
 /// holds for every image of the page, before and after the link; in 2021 only those after it got it.
-pub(super) fn of_page(page: &Page) -> Option<License> {
-    let found = |link: &Link, place: &str| {
+pub(super) fn of_page(page: &Page<'_>) -> Option<License> {
+    let found = |link: &Link<'_>, place: &str| {
         let written = link.url.as_deref()?;
         Some(License { url: address(written)?, evidence: format!("{place} {written}") })
     };
-    let says_so = |link: &&Link| {
+    let says_so = |link: &&Link<'_>| {
         link.rel.as_ref().is_some_and(|rel| rel.to_ascii_lowercase().split(' ').any(|word| word == "license"))
     };
     let head = page.head_links.iter().filter(says_so).find_map(|link| found(link, "LINK@/href"));
-    let body = |link: &Link| found(link, link.path.as_deref().unwrap_or("?"));
+    let body = |link: &Link<'_>| found(link, link.path.as_deref().unwrap_or("?"));
     head.or_else(|| page.links.iter().filter(says_so).find_map(body)).or_else(|| page.links.iter().find_map(body))
 }
 
@@ -46,8 +46,8 @@ fn address(link: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn link(url: &str, rel: Option<&str>) -> Link {
-        Link { path: Some("A@/href".into()), url: Some(url.into()), rel: rel.map(str::to_owned), alt: None }
+    fn link<'a>(url: &'a str, rel: Option<&'a str>) -> Link<'a> {
+        Link { path: Some("A@/href".into()), url: Some(url.into()), rel: rel.map(Into::into), ..Link::default() }
     }
 
     #[test]

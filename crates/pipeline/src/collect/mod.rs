@@ -1,11 +1,12 @@
 //! Crawl archives to unique pairs.
 //!
-//! Each archive becomes a run of pairs sorted by uid; the runs are merged, equal pairs becoming one. So pairs come out
-//! in the order of a hash, which spreads the hosts over the shards, and the result depends on nothing but the input.
+//! Each archive becomes files of pairs sorted by uid; these are merged, equal pairs becoming one. So pairs come out in
+//! the order of a hash, which spreads the hosts over the shards, and the result depends on nothing but the input.
 
+mod archive;
 mod caption;
+mod deduplicate;
 mod license;
-mod merge;
 mod resolve;
 mod rules;
 mod wat;
@@ -14,27 +15,45 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dataset::schema::Pair;
-use dataset::table::{TableWriter, write_table};
-use dataset::warc::{WarcEntry, WarcReader};
-use dataset::{
-    Counts, Error, Failure, Marker, Progress, Reason, Result, SHARD_ROWS, ShardId, Stage, Status, Summary, Task,
-};
+use dataset::{Counts, Error, Marker, Progress, Reason, Result, SHARD_ROWS, ShardId, Stage, Status, Summary};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-pub use rules::Rules;
+use archive::{Done, Runs};
+use deduplicate::{Source, deduplicate};
+use rules::{Judge, Lists};
+
+pub use rules::{Documents, Rules};
 
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Which published rules.
+    /// Which published rules. The settings below are those of `laion400m`; `cc2dataset` has no knobs.
     pub rules: Rules,
+    /// What is collected. LAION-400M: images.
+    pub documents: Documents,
     /// Captions with fewer characters are dropped; LAION-400M: 5.
     pub caption_characters_min: usize,
+    /// Captions with more characters are dropped; LAION-400M: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caption_characters_max: Option<usize>,
     /// ISO 639-3 codes of the languages to keep; empty keeps all. LAION-400M: English.
     pub languages: Vec<String>,
+    /// Extensions of files that are dropped. LAION-400M: svg, gif and ico.
+    pub extensions_refused: Vec<String>,
+    /// File with hosts, one a line: images of others are dropped. A host stands for those below it, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_allowed: Option<PathBuf>,
+    /// File with hosts, one a line, whose images are dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_blocked: Option<PathBuf>,
+    /// File with URLs, one a line, that are dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub urls_blocked: Option<PathBuf>,
+    /// Folders or files with the pairs of earlier runs, ours or cc2dataset's: pairs that stand there are dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<PathBuf>,
     /// Pairs of a shard, 1 to 10,000: the unit of work of every later stage.
     pub shard_rows: u32,
 }
@@ -44,10 +63,22 @@ impl Config {
     pub fn laion400m() -> Self {
         Self {
             rules: Rules::Laion400m,
+            documents: Documents::Image,
             caption_characters_min: 5,
+            caption_characters_max: None,
             languages: vec!["eng".into()],
+            extensions_refused: ["svg", "svgz", "gif", "ico", "cur"].map(str::to_owned).into(),
+            hosts_allowed: None,
+            hosts_blocked: None,
+            urls_blocked: None,
+            against: Vec::new(),
             shard_rows: SHARD_ROWS,
         }
+    }
+
+    /// Files that the result depends on besides the archives.
+    fn lists(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.hosts_allowed, &self.hosts_blocked, &self.urls_blocked].into_iter().flatten()
     }
 }
 
@@ -59,6 +90,10 @@ impl Default for Config {
 
 /// Name of the stage's marker in its folder.
 pub const MARKER: &str = "pairs.json";
+
+/// Name of the list of archives in its folder: a JSON object a line, each with what was read, what became of the
+/// candidates, and where the archive is damaged.
+pub const LEDGER: &str = "archives.jsonl";
 
 /// Collects the pairs of WAT archives into shards below `output`.
 ///
@@ -75,51 +110,45 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
         return Err(Error::Invalid(format!("collect: shard_rows is 1 to {SHARD_ROWS}")));
     }
     let marker = output.join(MARKER);
-    let runs = output.join(".runs");
-    let described = serde_json::json!(config);
-    let inputs: Vec<_> = archives.iter().map(|archive| input(archive)).collect();
-    if let Some(done) = Marker::done(&marker, &described, &inputs)? {
+    let folder = output.join(".runs");
+    let settings = serde_json::json!(config);
+    let earlier = earlier_pairs(&config.against)?;
+    let inputs: Vec<_> = archives.iter().chain(config.lists()).chain(&earlier).map(|path| input(path)).collect();
+    if let Some(done) = Marker::done(&marker, &settings, &inputs)? {
         return Ok(Summary { stage: Stage::Collect, counts: done.counts });
     }
+    let lists = Lists::read(config)?;
     let bytes = archives.iter().filter_map(|path| fs::metadata(path).ok()).map(|meta| meta.len()).sum();
     let task = progress.begin(Stage::Collect, Some(bytes));
-    let collected = collect_all(config, &archives, &runs, progress, &*task)?;
-    let mut counts = Counts::default();
-    let mut paths = Vec::new();
-    for (id, run) in (0..).map(ShardId).zip(&collected) {
-        counts.merge(&run.counts);
-        if !run.files.is_empty() {
-            paths.push(runs.join(format!("{id}.parquet")));
-        }
+    let judge = Judge { config, lists: &lists };
+    let runs = Runs { folder: &folder, settings: &settings, judge, progress, task: &*task };
+    let mut collected = collect_all(&runs, &archives)?;
+    let mut sources = Vec::new();
+    for (number, path) in earlier.iter().enumerate() {
+        let uids = archive::uids(path, &folder.join(format!("before-{number:05}")))?;
+        sources.extend(uids.into_iter().map(|path| Source { path, archive: None }));
     }
-    if paths.is_empty() {
+    for (number, done) in collected.iter().enumerate() {
+        sources.extend(done.spills.iter().map(|path| Source { path: path.clone(), archive: Some(number) }));
+    }
+    if sources.iter().all(|source| source.archive.is_none()) {
         return Err(Error::Invalid(format!("collect: none of {} archives can be read", archives.len())));
     }
-    let mut files = Vec::new();
-    let mut shard: Option<(TableWriter<Pair>, u32)> = None;
-    let duplicates = merge::merge(paths, &mut |pair| {
-        if shard.as_ref().is_some_and(|&(_, rows)| rows == config.shard_rows)
-            && let Some((full, _)) = shard.take()
-        {
-            files.push(full.publish()?);
-        }
-        if shard.is_none() {
-            shard = Some((TableWriter::create(&output.join(format!("{}.parquet", ShardId(files.len() as u32))))?, 0));
-        }
-        let (writer, rows) = shard.as_mut().expect("opened above");
-        *rows += 1;
-        writer.push(pair)
-    })?;
-    match shard {
-        Some((last, _)) => files.push(last.publish()?),
-        // No pair at all is a result, too, and later stages look for a shard.
-        None => files.push(write_table::<Pair>(&output.join(format!("{}.parquet", ShardId(0))), [])?),
+    let names: Vec<_> = collected.iter().map(|done| done.ledger.archive.clone()).collect();
+    let unique = deduplicate(&sources, &names, output, config.shard_rows)?;
+    let (mut counts, mut lines) = (Counts::default(), Vec::new());
+    for (number, done) in collected.iter_mut().enumerate() {
+        done.ledger.counts.turn_kept(Status::Dropped(Reason::Duplicate), unique.duplicates[number]);
+        done.ledger.counts.turn_kept(Status::Dropped(Reason::CollectedBefore), unique.collected_before[number]);
+        done.ledger.counts.check()?;
+        counts.merge(&done.ledger.counts);
+        serde_json::to_writer(&mut lines, &done.ledger).expect("plain data");
+        lines.push(b'\n');
     }
-    counts.kept -= duplicates;
-    counts.rows -= duplicates;
-    counts.add_many(Status::Dropped(Reason::Duplicate), duplicates);
-    let done = Marker::finish(&marker, &described, inputs, counts, files)?;
-    fs::remove_dir_all(&runs)?;
+    let mut files = unique.files;
+    files.push(dataset::publish(&output.join(LEDGER), &lines)?);
+    let done = Marker::finish(&marker, &settings, inputs, counts, files)?;
+    fs::remove_dir_all(&folder)?;
     Ok(Summary { stage: Stage::Collect, counts: done.counts })
 }
 
@@ -136,16 +165,31 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Collects every archive, as many at a time as there are processors, and gives the markers of their runs in order.
-fn collect_all(
-    config: &Config,
-    archives: &[PathBuf],
-    runs: &Path,
-    progress: &dyn Progress,
-    task: &dyn Task,
-) -> Result<Vec<Marker>> {
+/// The Parquet files of earlier runs, in order.
+fn earlier_pairs(against: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in against {
+        let before = files.len();
+        if path.is_dir() {
+            for entry in fs::read_dir(path)? {
+                files.push(entry?.path());
+            }
+            files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+        } else {
+            files.push(path.clone());
+        }
+        if files.len() == before {
+            return Err(Error::Invalid(format!("collect: no Parquet files in {}", path.display())));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Collects every archive, as many at a time as there are processors, in their order.
+fn collect_all(runs: &Runs<'_>, archives: &[PathBuf]) -> Result<Vec<Done>> {
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Marker>>>> = Mutex::new((0..archives.len()).map(|_| None).collect());
+    let results: Mutex<Vec<Option<Result<Done>>>> = Mutex::new((0..archives.len()).map(|_| None).collect());
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(archives.len());
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -153,7 +197,7 @@ fn collect_all(
                 loop {
                     let position = next.fetch_add(1, Ordering::Relaxed);
                     let Some(archive) = archives.get(position) else { return };
-                    let run = collect_archive(config, archive, runs, ShardId(position as u32), progress, task);
+                    let run = runs.collect(archive, input(archive), ShardId(position as u32));
                     results.lock().expect("no thread panics with the lock")[position] = Some(run);
                 }
             });
@@ -161,71 +205,4 @@ fn collect_all(
     });
     let results = results.into_inner().expect("all threads have ended");
     results.into_iter().map(|run| run.expect("every position was taken")).collect()
-}
-
-/// Collects one archive into a sorted run. A run that is done is not done again.
-fn collect_archive(
-    config: &Config,
-    archive: &Path,
-    runs: &Path,
-    id: ShardId,
-    progress: &dyn Progress,
-    task: &dyn Task,
-) -> Result<Marker> {
-    let marker = Marker::of_shard(runs, id);
-    let (described, inputs) = (serde_json::json!(config), vec![input(archive)]);
-    if let Some(done) = Marker::done(&marker, &described, &inputs)? {
-        return Ok(done);
-    }
-    let mut counts = Counts::default();
-    let mut pairs = Vec::new();
-    let archive_name = name(archive);
-    let mut reader = match WarcReader::open(archive) {
-        Ok(reader) => reader,
-        Err(error) => {
-            progress.warn(&format!("collect: {error}"));
-            counts.add(Status::Failed(Failure::UnreadableArchive));
-            let (version, files) = (Marker::VERSION, Vec::new());
-            return Ok(Marker { version, config: described, inputs, counts, files }); // not published: it is not done
-        }
-    };
-    let mut read = 0;
-    let mut metadata = 0u64;
-    while let Some(entry) = reader.next() {
-        task.advance(reader.offset().saturating_sub(read));
-        read = reader.offset();
-        let mut broken = |offset: u64, cause: String| {
-            progress.warn(&format!("collect: read {}: byte {offset}: {cause}", archive.display()));
-            counts.add(Status::Failed(Failure::BrokenRecord));
-        };
-        // A disk that fails in the middle costs the rest of this archive, and no other.
-        let entry = entry.unwrap_or_else(|error| WarcEntry::Broken { offset: read, cause: error.to_string() });
-        match entry {
-            WarcEntry::Broken { offset, cause } => broken(offset, cause),
-            WarcEntry::Record(record) if record.kind == "metadata" => {
-                metadata += 1;
-                match wat::parse(&String::from_utf8_lossy(&record.body)) {
-                    Err(cause) => broken(record.offset, cause),
-                    Ok(None) => {}
-                    Ok(Some(page)) => {
-                        let place = rules::Place { archive: &archive_name, offset: record.offset };
-                        rules::judge(&page, record.target.as_deref(), &place, config, &mut |status, pair| {
-                            counts.add(status);
-                            pairs.extend(pair);
-                        });
-                    }
-                }
-            }
-            WarcEntry::Record(_) => {}
-        }
-    }
-    if metadata == 0 && counts.rows == 0 {
-        progress.warn(&format!("collect: read {}: no WAT records; is it a WAT archive?", archive.display()));
-    }
-    let duplicates = merge::sort_run(&mut pairs);
-    counts.kept -= duplicates;
-    counts.rows -= duplicates;
-    counts.add_many(Status::Dropped(Reason::Duplicate), duplicates);
-    let file = write_table(&runs.join(format!("{id}.parquet")), pairs)?;
-    Marker::finish(&marker, &described, inputs, counts, vec![file])
 }

@@ -1,116 +1,242 @@
 //! The part of a WAT record that matters: the links of a page, as Common Crawl's extractor (`ia-web-commons`) lists them.
+//!
+//! A record is one JSON object on one line, four fifths of it links that nobody wants. What the extractor writes always
+//! looks the same, so the wanted links are found by their first bytes and the rest is never parsed; a record that looks
+//! otherwise in any way is parsed whole.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The page of a WAT record.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Page {
+pub(super) struct Page<'a> {
     /// The address it was crawled at.
-    pub(super) url: Option<String>,
+    pub(super) url: Option<Cow<'a, str>>,
     /// `<base href>`.
-    pub(super) base: Option<String>,
-    /// `<link>` elements of the head.
-    pub(super) head_links: Vec<Link>,
-    /// All links of the body, in document order.
-    pub(super) links: Vec<Link>,
+    pub(super) base: Option<Cow<'a, str>>,
+    /// `<link>` elements of the head; only those of a record that was parsed whole.
+    pub(super) head_links: Vec<Link<'a>>,
+    /// The wanted links, in document order.
+    pub(super) links: Vec<Link<'a>>,
+    /// How many there are, wanted or not.
+    pub(super) link_count: u32,
 }
 
 /// A link: where it stands, where it leads, and what is written about it. Values that are no text count as absent.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(super) struct Link {
+pub(super) struct Link<'a> {
+    /// Its number among the links of the page.
+    #[serde(skip)]
+    pub(super) position: u32,
     /// `TAG@/attribute`.
-    #[serde(deserialize_with = "text")]
-    pub(super) path: Option<String>,
-    #[serde(deserialize_with = "text")]
-    pub(super) url: Option<String>,
-    #[serde(deserialize_with = "text")]
-    pub(super) alt: Option<String>,
-    #[serde(deserialize_with = "text")]
-    pub(super) rel: Option<String>,
+    #[serde(borrow, deserialize_with = "text")]
+    pub(super) path: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "text")]
+    pub(super) url: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "text")]
+    pub(super) alt: Option<Cow<'a, str>>,
+    /// Of an anchor, at most 128 characters.
+    #[serde(borrow, deserialize_with = "text")]
+    pub(super) text: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "text")]
+    pub(super) rel: Option<Cow<'a, str>>,
 }
 
-/// Reads a record. `Ok(None)` where it is sound but no HTML page (a request, a crawler's note).
-pub(super) fn parse(json: &str) -> Result<Option<Page>, String> {
-    let record: Record = serde_json::from_str(json).map_err(|error| error.to_string())?;
+/// What is wanted of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Links to images, and no others.
+    pub(super) images_only: bool,
+    /// Every link of pages that speak of Creative Commons.
+    pub(super) licenses: bool,
+    /// Lone surrogates become the replacement character; else the record is broken, as it is for simdjson.
+    pub(super) repair: bool,
+}
+
+/// Where images stand.
+pub(super) const IMAGE: &str = "IMG@/src";
+
+/// Reads a record and gives its page to `each`: `Ok(None)` where it is sound but no HTML page (a request, a crawler's
+/// note), an error where it is broken.
+pub(super) fn parse<T>(json: &[u8], wanted: Wanted, each: impl FnOnce(Result<Option<Page<'_>>, String>) -> T) -> T {
+    if let Some(page) = quick(json, wanted) {
+        return each(Ok(page));
+    }
+    let text = String::from_utf8_lossy(json);
+    let text = if wanted.repair { without_lone_surrogates(&text) } else { text };
+    each(whole(&text))
+}
+
+/// Reads what the extractor writes; `None` where anything looks otherwise.
+fn quick(json: &[u8], wanted: Wanted) -> Option<Option<Page<'_>>> {
+    let json = json.trim_ascii();
+    if !json.starts_with(b"{") || !json.ends_with(b"}") || memmem::find(json, b"\"Envelope\":{").is_none() {
+        return None;
+    }
+    let Some(html) = memmem::find(json, b"\"HTML-Metadata\":") else { return Some(None) };
+    if wanted.licenses && memmem::find(json, b"creativecommons.org").is_some() {
+        return None;
+    }
+    // A base is rare; where one may be, the record is parsed whole.
+    if memmem::find(&json[html..], b"\"Base\":").is_some() {
+        return None;
+    }
+    const TARGET: &[u8] = b"\"WARC-Target-URI\":";
+    let target = memmem::rfind(json, TARGET)? + TARGET.len();
+    let mut page = Page { url: Some(value(&json[target..])?), ..Page::default() };
+    const LINKS: &[u8] = b"\"Links\":[";
+    let Some(links) = memmem::find(&json[html..], LINKS) else {
+        let none = memmem::find(&json[html..], b"\"Links\"").is_none();
+        return none.then_some(Some(page));
+    };
+    let start = html + links + LINKS.len();
+    let links = &json[start..];
+    let mut last = 0;
+    for place in memchr::memchr_iter(b'{', links) {
+        let (before, object) = (&links[..place], &links[place..]);
+        // Within a text a quote has a backslash before it: this is an object, or a text that ends with a brace.
+        match object.get(1) {
+            Some(b'"') => {}
+            Some(b'}' | b' ' | b'\t' | b'\r' | b'\n') | None => return None,
+            Some(_) => continue, // within a text
+        }
+        if !(place == 0 || before.ends_with(b"},")) || !object.starts_with(b"{\"path\":\"") {
+            // Another list or object after the end of this one?
+            if memmem::find(&links[last..place], b"}]").is_some() || links.starts_with(b"]") {
+                break;
+            }
+            return None;
+        }
+        if !wanted.images_only || object[9..].starts_with(b"IMG@/src\"") {
+            let mut link: Link<'_> = value(object)?;
+            link.position = page.link_count;
+            page.links.push(link);
+        }
+        page.link_count += 1;
+        last = place;
+    }
+    Some(Some(page))
+}
+
+/// The JSON value at the front.
+fn value<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    serde_json::Deserializer::from_slice(json).into_iter().next()?.ok()
+}
+
+/// Reads any record.
+fn whole(json: &str) -> Result<Option<Page<'_>>, String> {
+    let record: Record<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let envelope = record.envelope.ok_or("no Envelope")?;
     let html = envelope.payload.and_then(|payload| payload.response).and_then(|response| response.html);
-    let Some(html) = html else { return Ok(None) };
+    let Some(mut html) = html else { return Ok(None) };
     let head = html.head.unwrap_or_default();
+    (0..).zip(&mut html.links).for_each(|(position, link)| link.position = position);
     Ok(Some(Page {
         url: envelope.header.and_then(|header| header.target),
         base: head.base,
         head_links: head.links,
+        link_count: html.links.len() as u32,
         links: html.links,
     }))
 }
 
-#[derive(Deserialize)]
-struct Record {
-    #[serde(rename = "Envelope")]
-    envelope: Option<Envelope>,
+/// Half of a pair of surrogates stands for no character: it becomes U+FFFD, so that it does not cost the page.
+fn without_lone_surrogates<'a>(json: &Cow<'a, str>) -> Cow<'a, str> {
+    let unit = |place: usize| {
+        let digits = json.get(place..place + 6)?.strip_prefix("\\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let (mut repaired, mut from, mut place) = (String::new(), 0, 0);
+    while let Some(found) = memchr::memchr(b'\\', &json.as_bytes()[place..]) {
+        place += found;
+        let length = match (unit(place), unit(place + 6)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                repaired.push_str(&json[from..place]);
+                repaired.push_str("\\ufffd");
+                from = place + 6;
+                6
+            }
+            (Some(_), _) => 6,
+            (None, _) => 2,
+        };
+        place = (place + length).min(json.len());
+    }
+    if from == 0 {
+        return json.clone();
+    }
+    repaired.push_str(&json[from..]);
+    repaired.into()
 }
 
 #[derive(Deserialize)]
-struct Envelope {
-    #[serde(rename = "WARC-Header-Metadata")]
-    header: Option<Header>,
-    #[serde(rename = "Payload-Metadata")]
-    payload: Option<Payload>,
+struct Record<'a> {
+    #[serde(borrow, rename = "Envelope")]
+    envelope: Option<Envelope<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Header {
-    #[serde(rename = "WARC-Target-URI")]
-    target: Option<String>,
+struct Envelope<'a> {
+    #[serde(borrow, rename = "WARC-Header-Metadata")]
+    header: Option<Header<'a>>,
+    #[serde(borrow, rename = "Payload-Metadata")]
+    payload: Option<Payload<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Payload {
-    #[serde(rename = "HTTP-Response-Metadata")]
-    response: Option<Response>,
+struct Header<'a> {
+    #[serde(borrow, default, rename = "WARC-Target-URI", deserialize_with = "text")]
+    target: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
-struct Response {
-    #[serde(rename = "HTML-Metadata")]
-    html: Option<Html>,
+struct Payload<'a> {
+    #[serde(borrow, rename = "HTTP-Response-Metadata")]
+    response: Option<Response<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Html {
-    #[serde(rename = "Head", default)]
-    head: Option<Head>,
-    #[serde(rename = "Links", default, deserialize_with = "links")]
-    links: Vec<Link>,
+struct Response<'a> {
+    #[serde(borrow, rename = "HTML-Metadata")]
+    html: Option<Html<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Html<'a> {
+    #[serde(borrow, rename = "Head", default)]
+    head: Option<Head<'a>>,
+    #[serde(borrow, rename = "Links", default, deserialize_with = "links")]
+    links: Vec<Link<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Head {
-    #[serde(rename = "Base", deserialize_with = "text")]
-    base: Option<String>,
-    #[serde(rename = "Link", deserialize_with = "links")]
-    links: Vec<Link>,
+struct Head<'a> {
+    #[serde(borrow, rename = "Base", deserialize_with = "text")]
+    base: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "Link", deserialize_with = "links")]
+    links: Vec<Link<'a>>,
 }
 
 /// A text, or nothing where the value is of another kind: one odd value must not cost the record.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
     struct Text;
     impl<'de> Visitor<'de> for Text {
-        type Value = Option<String>;
+        type Value = Option<Cow<'de, str>>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a text")
         }
-        fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-            Ok(Some(value.to_owned()))
+        fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+            Ok(Some(Cow::Borrowed(value)))
         }
-        fn visit_string<E>(self, value: String) -> Result<Self::Value, E> {
-            Ok(Some(value))
+        fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+            Ok(Some(Cow::Owned(value.to_owned())))
         }
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
             Ok(None)
@@ -140,36 +266,105 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 }
 
 /// A list of links, or none where `null` stands.
-fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Link>, D::Error> {
-    Option::<Vec<Link>>::deserialize(deserializer).map(Option::unwrap_or_default)
+fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Link<'de>>, D::Error> {
+    Option::<Vec<Link<'de>>>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
 
-    fn page(links: &str) -> Result<Option<Page>, String> {
-        parse(&format!(
-            r#"{{"Container":{{}},"Envelope":{{"WARC-Header-Metadata":{{"WARC-Target-URI":"http://a.com/"}},
-            "Payload-Metadata":{{"HTTP-Response-Metadata":{{"HTML-Metadata":{{"Head":{{"Base":"/b/"}},"Links":{links}}}}}}}}}}}"#
-        ))
+    const WANTED: Wanted = Wanted { images_only: true, licenses: false, repair: true };
+
+    fn record(html: &str) -> String {
+        format!(
+            r#"{{"Container":{{}},"Envelope":{{"Payload-Metadata":{{"HTTP-Response-Metadata":{{"HTML-Metadata":{html}}}}},"WARC-Header-Metadata":{{"WARC-Target-URI":"http://a.com/"}}}}}}"#
+        )
+    }
+
+    /// Number, URL and alt of each image of the first page, by both ways if both can.
+    fn images(json: &[u8]) -> Result<Option<Vec<(u32, Option<String>, Option<String>)>>, String> {
+        let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        let all = |page: Page<'_>| {
+            let links = page.links.iter().filter(|link| link.path.as_deref() == Some(IMAGE));
+            links.map(|link| (link.position, owned(&link.url), owned(&link.alt))).collect::<Vec<_>>()
+        };
+        let found = parse(json, WANTED, |page| page.map(|page| page.map(all)));
+        if let (Some(page), Ok(text)) = (quick(json, WANTED), std::str::from_utf8(json))
+            && let Ok(whole) = whole(text)
+        {
+            assert_eq!(page.as_ref().map(|page| page.link_count), whole.as_ref().map(|page| page.link_count));
+            assert_eq!(page.map(all), whole.map(all), "both ways give the same");
+        }
+        found
     }
 
     #[test]
     fn links_keep_their_order_and_odd_values_cost_nothing_else() {
-        let links = r##"[{"path":"IMG@/src","url":"i.jpg","alt":"a cat"},{"path":"STYLE/#text","href":"x.css"},
-            {"path":"IMG@/src","url":"j.jpg","alt":null},{"path":"IMG@/src","url":7,"alt":["a",{"b":1}]}]"##;
-        let page = page(links).expect("sound").expect("a page");
-        assert_eq!((page.url.as_deref(), page.base.as_deref()), (Some("http://a.com/"), Some("/b/")));
-        let alts: Vec<_> = page.links.iter().map(|link| (link.url.as_deref(), link.alt.as_deref())).collect();
-        assert_eq!(alts, [(Some("i.jpg"), Some("a cat")), (None, None), (Some("j.jpg"), None), (None, None)]);
+        let odd = r##"{"Head":{"Base":"/b/"},"Links":[{"path":"IMG@/src","url":"i.jpg","alt":"a cat"},
+            {"path":"STYLE/#text","href":"x.css"},{"path":"IMG@/src","url":"j.jpg","alt":null},
+            {"url":7,"alt":["a",{"b":1}],"path":"IMG@/src"}]}"##;
+        let text = |text: &str| Some(text.to_owned());
+        let expected = vec![(0, text("i.jpg"), text("a cat")), (2, text("j.jpg"), None), (3, None, None)];
+        assert_eq!(images(record(odd).as_bytes()), Ok(Some(expected)));
+        parse(record(odd).as_bytes(), WANTED, |page| {
+            let page = page.expect("sound").expect("a page");
+            assert_eq!((page.url.as_deref(), page.base.as_deref()), (Some("http://a.com/"), Some("/b/")));
+        });
+    }
+
+    #[test]
+    fn texts_that_look_like_links_are_texts() {
+        let links = json!({"Links": [
+            {"path": "A@/href", "url": "x", "text": "path", "title": "{\"path\":\"IMG@/src\",\"url\":\"no\"}"},
+            {"path": "IMG@/src", "url": "\"Links\":[", "alt": "path"},
+        ], "Other": [{"path": "IMG@/src", "url": "no"}, {"path": "IMG@/src", "url": "no"}]});
+        let found = images(record(&links.to_string()).as_bytes()).expect("sound").expect("a page");
+        assert_eq!(found, [(1, Some("\"Links\":[".to_owned()), Some("path".to_owned()))]);
     }
 
     #[test]
     fn a_record_without_page_is_no_flaw_and_one_without_envelope_is() {
-        assert_eq!(parse(r#"{"Envelope":{"Payload-Metadata":{"HTTP-Request-Metadata":{}}}}"#), Ok(None));
-        assert!(parse(r#"{"Container":{}}"#).is_err());
-        assert!(parse("{\"Envelope\":").is_err());
-        assert!(page("null").expect("sound").expect("a page").links.is_empty());
+        assert_eq!(images(br#"{"Envelope":{"Payload-Metadata":{"HTTP-Request-Metadata":{}}}}"#), Ok(None));
+        assert!(images(br#"{"Container":{}}"#).is_err());
+        assert!(images(b"{\"Envelope\":").is_err());
+        assert_eq!(images(record(r#"{"Links":null}"#).as_bytes()), Ok(Some(Vec::new())));
+        assert_eq!(images(record(r#"{"Head":{}}"#).as_bytes()), Ok(Some(Vec::new())));
+    }
+
+    #[test]
+    fn a_letter_that_is_none_does_not_cost_the_page() {
+        let mut json = record(r#"{"Links":[{"path":"IMG@/src","url":"i","alt":"a \ud83d b \\ud83d \ud83d\ude00"}]}"#);
+        let alt = |json: &[u8]| images(json).map(|found| found.expect("a page")[0].2.clone().expect("an alt"));
+        assert_eq!(alt(json.as_bytes()), Ok("a \u{FFFD} b \\ud83d \u{1F600}".to_owned()));
+        let strict = Wanted { repair: false, ..WANTED };
+        assert!(parse(json.as_bytes(), strict, |page| page.is_err()), "simdjson refuses it");
+        json = json.replace(r"\ud83d b", "\u{1} b");
+        let bytes: Vec<u8> = json.bytes().map(|byte| if byte == 1 { 0xFF } else { byte }).collect();
+        assert_eq!(alt(&bytes), Ok("a \u{FFFD} b \\ud83d \u{1F600}".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_agree_on_any_links(
+            links in prop::collection::vec(prop::collection::vec((0..6usize, "[a\"\\\\{}:,\u{e9}]{0,6}|path|IMG@/src"), 0..5), 0..6),
+            cut in 0..400usize,
+        ) {
+            let object = |fields: &Vec<(usize, String)>| {
+                let names = ["path", "path", "url", "alt", "text", "href"];
+                let field = |(name, value): &(usize, String)| format!("{}:{}", json!(names[*name]), json!(value));
+                // A name stands twice in no object of the extractor.
+                let mut fields = fields.clone();
+                fields.dedup_by_key(|field| names[field.0]);
+                let unique: std::collections::HashSet<_> = fields.iter().map(|field| names[field.0]).collect();
+                if unique.len() < fields.len() { fields.truncate(1) }
+                format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(","))
+            };
+            let json = record(&format!("{{\"Links\":[{}]}}", links.iter().map(object).collect::<Vec<_>>().join(",")));
+            let _ = images(json.as_bytes());
+            let _ = images(&json.as_bytes()[..json.len() - cut.min(json.len())]);
+        }
     }
 }
