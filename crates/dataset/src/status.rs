@@ -192,11 +192,8 @@ impl Counts {
     pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.kept += other.kept;
-        let all = [
-            (&other.dropped, &mut self.dropped),
-            (&other.failed, &mut self.failed),
-            (&other.read, &mut self.read),
-        ];
+        let all =
+            [(&other.dropped, &mut self.dropped), (&other.failed, &mut self.failed), (&other.read, &mut self.read)];
         for (from, into) in all {
             for (name, rows) in from {
                 *into.entry(name.clone()).or_default() += rows;

@@ -114,15 +114,26 @@ pub(crate) struct Settings {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Example: laion400m collect crawl/*.warc.wat.gz -o pairs
+/// Example: laion400m collect crawl/*.warc.wat.gz -o pairs; laion400m collect --sample 10 -o pairs
+/// https://data.commoncrawl.org/crawl-data/CC-MAIN-2024-10/wat.paths.gz
 #[derive(Debug, Args)]
 pub(crate) struct Collect {
-    /// WAT archives: gzip, zstd or plain
+    /// WAT or WARC archives, gzip, zstd or plain; files, addresses (http, https), or listings of them (*.paths,
+    /// *.paths.gz)
     #[arg(required = true, value_name = "ARCHIVE")]
     pub(crate) archives: Vec<PathBuf>,
     /// Where the pairs go
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
+    /// Where the paths of a listing start: an address or a folder
+    #[arg(long, value_name = "BASE", default_value = pipeline::collect::COMMON_CRAWL)]
+    pub(crate) base: String,
+    /// Take so many of the archives, by chance
+    #[arg(long, value_name = "N")]
+    pub(crate) sample: Option<usize>,
+    /// What the chance follows from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) settings: Settings,
     /// Which published rules; those of cc2dataset have none of the knobs below but --documents

@@ -8,6 +8,8 @@
 
 #![forbid(unsafe_code)]
 
+mod tls;
+
 pub mod collect;
 pub mod download;
 pub mod embed;

@@ -103,6 +103,34 @@ fn real_pages_give_clean_english_pairs_by_the_recipe() {
     assert!(pairs.iter().any(|pair| pair.license.is_some()));
 }
 
+/// The HTML itself has every pair that its WAT lists, and more.
+#[test]
+fn real_html_has_every_pair_of_its_wat_and_more() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let collected = |config: &Config, archive: &str| {
+        let out = folder.path().join(format!("{archive}-{:?}", config.rules));
+        let summary = run(config, &[data(archive)], &out, &Silent).expect("collected");
+        summary.counts.check().expect("every link has an end");
+        assert!(summary.counts.failed.is_empty(), "{summary:?}");
+        pairs(&out)
+    };
+    for config in [everything(), Config { rules: Rules::Cc2dataset, ..Config::laion400m() }] {
+        let [wat, html] = ["real-pages.warc.wat.gz", "real-pages.warc.gz"].map(|archive| collected(&config, archive));
+        let found: std::collections::HashSet<_> = html.iter().map(|pair| &pair.uid).collect();
+        let missing: Vec<_> = wat.iter().filter(|pair| !found.contains(&pair.uid)).collect();
+        assert!(missing.is_empty(), "{} of {}: {missing:#?}", missing.len(), wat.len());
+        let mut sources = BTreeMap::new();
+        html.iter().for_each(|pair| *sources.entry(pair.source.as_str()).or_insert(0) += 1);
+        match config.rules {
+            Rules::Cc2dataset => assert_eq!((wat.len(), html.len()), (861, 861)),
+            Rules::Laion400m => {
+                assert!(html.len() > wat.len() * 3 / 2, "{} and {}", html.len(), wat.len());
+                assert_eq!(sources.keys().copied().collect::<Vec<_>>(), ["alt", "figcaption", "og", "title"]);
+            }
+        }
+    }
+}
+
 #[test]
 fn equal_pairs_become_the_one_of_the_first_archive_whatever_the_order() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -245,8 +273,9 @@ fn what_was_begun_is_finished_with_the_same_bytes() {
     let archives: Vec<_> = (0..4)
         .map(|number| {
             let path = folder.path().join(format!("{number}.warc.wat.gz"));
-            let images: Vec<_> =
-                (0..50).map(|i| (format!("http://x.com/{}.jpg", (i * (number + 1)) % 70), format!("text number {i}"))).collect();
+            let images: Vec<_> = (0..50)
+                .map(|i| (format!("http://x.com/{}.jpg", (i * (number + 1)) % 70), format!("text number {i}")))
+                .collect();
             let images: Vec<_> = images.iter().map(|(url, text)| (url.as_str(), text.as_str())).collect();
             fs::write(&path, record("http://p.com/", &images)).expect("room");
             path

@@ -1,12 +1,9 @@
 //! The stages, each alone.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, ensure};
 use dataset::released::Join;
 use dataset::tfds::FileFormat;
 use dataset::{Packages, Run, Summary};
-use pipeline::build::expand;
 use pipeline::pack::Format;
 use pipeline::{collect, download, embed, filter, pack};
 use serde::de::DeserializeOwned;
@@ -55,8 +52,8 @@ pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended>
     config.hosts_blocked = options.hosts_blocked.or(config.hosts_blocked);
     config.urls_blocked = options.urls_blocked.or(config.urls_blocked);
     config.against = options.against.unwrap_or(config.against);
-    let archives: Vec<PathBuf> =
-        options.archives.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    let choice = collect::Choice { base: options.base, sample: options.sample, seed: options.seed };
+    let archives = collect::archives(&options.archives, &choice)?;
     told(&collect::run(&config, &archives, &options.output, printer)?, printer)
 }
 

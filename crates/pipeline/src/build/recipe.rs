@@ -12,7 +12,7 @@ use crate::{collect, download, embed, filter};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// WAT archives; relative paths start at the folder of the recipe, and a last component may hold one `*`.
+    /// WAT or WARC archives, as [`collect::archives`] takes them; relative paths start at the folder of the recipe.
     pub archives: Vec<PathBuf>,
     /// Whether the tars of downloaded images stay after the kept ones are packed: without them a run needs room for
     /// what it keeps only.
@@ -56,13 +56,12 @@ impl Recipe {
         toml::to_string(self).expect("settings are plain data")
     }
 
-    /// The archives as paths, patterns expanded, in order.
+    /// The archives, patterns expanded and listings read, in order.
     pub fn archives(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for archive in &self.archives {
-            found.extend(expand(&folder.join(archive))?);
-        }
-        Ok(found)
+        let place =
+            |archive: &PathBuf| if collect::is_remote(archive) { archive.clone() } else { folder.join(archive) };
+        let inputs: Vec<_> = self.archives.iter().map(place).collect();
+        collect::archives(&inputs, &collect::Choice::default())
     }
 
     /// Puts the recipe into a run folder, or checks that the one there is the same.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use dataset::schema::Uid;
 use dataset::spill::{PairView, SpillWriter};
 use dataset::table::TableReader;
-use dataset::warc::{Flaw, WarcEntry, WarcReader};
+use dataset::warc::{Flaw, WarcEntry, WarcReader, WarcRecord};
 use dataset::{Counts, Error, Failure, FileEntry, Marker, Progress, Reason, Result, ShardId, Status, Task};
 use serde::{Deserialize, Serialize};
 
 use super::rules::Judge;
-use super::wat;
+use super::wat::{self, Page};
+use super::{html, response};
 
 /// Memory that the pairs of an archive take before they are sorted and written.
 const SPILL_BYTES_MAX: usize = 24 << 20;
@@ -72,7 +73,7 @@ impl Runs<'_> {
             return Ok(Done { ledger, spills: spills(&done.files) });
         }
         let mut ledger = Ledger { archive: super::name(archive), counts: Counts::default(), flaws: Vec::new() };
-        let reader = match WarcReader::open(archive) {
+        let reader = match super::input::open(archive).and_then(|source| WarcReader::new(source, archive)) {
             Ok(reader) => reader,
             Err(error) => {
                 self.progress.warn(&format!("collect: {error}"));
@@ -87,80 +88,106 @@ impl Runs<'_> {
         Ok(Done { ledger, spills: spills(&done.files) })
     }
 
-    fn read(
-        &self,
-        mut reader: WarcReader,
-        archive: &Path,
-        id: ShardId,
-        ledger: &mut Ledger,
-    ) -> Result<Vec<FileEntry>> {
-        let (mut tally, mut spill, mut files) = (Tally::default(), SpillWriter::default(), Vec::new());
-        let (mut records, mut metadata, mut pages, mut links, mut duplicates) = (0u64, 0u64, 0u64, 0u64, 0u64);
+    fn read(&self, reader: WarcReader, archive: &Path, id: ShardId, ledger: &mut Ledger) -> Result<Vec<FileEntry>> {
+        let (mut spill, mut files, mut duplicates) = (SpillWriter::default(), Vec::new(), 0);
         let mut publish = |spill: &mut SpillWriter| -> Result<()> {
             let (file, equal) = spill.publish(&self.folder.join(format!("{id}-{:03}.pairs", files.len())))?;
             files.push(file);
             duplicates += equal;
             Ok(())
         };
-        let mut told = 0;
-        loop {
-            self.task.advance(reader.offset().saturating_sub(told));
-            told = reader.offset();
-            let entry = match reader.next_entry() {
-                Ok(Some(entry)) => entry,
-                Ok(None) => break,
-                // A disk that fails in the middle costs the rest of this archive, and no other.
-                Err(error) => WarcEntry::Broken(Flaw { offset: told, cause: error.to_string() }),
-            };
-            let record = match entry {
-                WarcEntry::Broken(flaw) => {
-                    self.broken(archive, flaw.offset, flaw.cause, &mut tally, ledger);
-                    continue;
-                }
-                WarcEntry::Record(record) => record,
-            };
-            records += 1;
-            if !record.kind.eq_ignore_ascii_case("metadata") {
-                continue;
-            }
-            metadata += 1;
-            wat::parse(record.body, self.judge.wanted(), |page| match page {
-                Err(cause) => self.broken(archive, record.offset, cause, &mut tally, ledger),
-                Ok(None) => {}
-                Ok(Some(page)) => {
-                    pages += 1;
-                    links += u64::from(page.link_count);
-                    self.judge.page(&page, &record.target, record.offset, &mut |status, pair| {
-                        tally.add(status);
-                        if let Some((uid, pair)) = pair {
-                            spill.push(uid, &pair);
-                        }
-                    });
-                }
-            });
-            if spill.bytes() > SPILL_BYTES_MAX {
-                publish(&mut spill)?;
-            }
-        }
+        let told = Told {
+            advance: &|bytes| self.task.advance(bytes),
+            flaw: &|flaw| {
+                let (path, Flaw { offset, cause }) = (archive.display(), flaw);
+                self.progress.warn(&format!("collect: read {path}: byte {offset}: {cause}"));
+            },
+        };
+        let (counts, flaws) = extract(&self.judge, reader, told, &mut |uid, pair| {
+            spill.push(uid, pair);
+            if spill.bytes() > SPILL_BYTES_MAX { publish(&mut spill) } else { Ok(()) }
+        })?;
         publish(&mut spill)?;
-        if metadata == 0 && tally.is_empty() {
+        if counts.rows == 0 && counts.read["pages"] == 0 {
             let path = archive.display();
-            self.progress.warn(&format!("collect: read {path}: no WAT records; is it a WAT archive?"));
+            self.progress.warn(&format!("collect: read {path}: no pages; is it a WAT or WARC archive?"));
         }
-        let counts = &mut ledger.counts;
-        tally.0.iter().for_each(|&(status, rows)| counts.add_many(status, rows));
-        counts.turn_kept(Status::Dropped(Reason::Duplicate), duplicates);
-        counts.read = [("records", records), ("pages", pages), ("links", links)].map(|(name, n)| (name.into(), n)).into();
+        ledger.counts = counts;
+        ledger.counts.turn_kept(Status::Dropped(Reason::Duplicate), duplicates);
+        ledger.flaws = flaws.into_iter().map(|Flaw { offset, cause }| Place { offset, cause }).collect();
         Ok(files)
     }
+}
 
-    fn broken(&self, archive: &Path, offset: u64, cause: String, tally: &mut Tally, ledger: &mut Ledger) {
-        self.progress.warn(&format!("collect: read {}: byte {offset}: {cause}", archive.display()));
-        tally.add(Status::Failed(Failure::BrokenRecord));
-        if ledger.flaws.len() < FLAWS_LISTED_MAX {
-            ledger.flaws.push(Place { offset, cause });
+/// Who is told what while an archive is read.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    /// Bytes of the file that have been read.
+    pub(super) advance: &'a dyn Fn(u64),
+    pub(super) flaw: &'a dyn Fn(&Flaw),
+}
+
+/// Gives the pairs of an archive in their order. The result has what became of every candidate, duplicates among the
+/// kept, and the first flaws.
+pub(super) fn extract(
+    judge: &Judge<'_>,
+    mut reader: WarcReader,
+    told: Told<'_>,
+    each: &mut dyn FnMut(u128, &PairView<'_>) -> Result<()>,
+) -> Result<(Counts, Vec<Flaw>)> {
+    let (mut tally, mut flaws, mut result) = (Tally::default(), Vec::new(), Ok(()));
+    let (mut records, mut pages, mut links, mut read) = (0, 0, 0, 0);
+    loop {
+        (told.advance)(reader.offset().saturating_sub(read));
+        read = reader.offset();
+        let entry = match reader.next_entry() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            // A disk that fails in the middle costs the rest of this archive, and no other.
+            Err(error) => WarcEntry::Broken(Flaw { offset: read, cause: error.to_string() }),
+        };
+        let mut judged = |page: Result<Option<Page<'_>>, String>, offset: u64, target: &str| match page {
+            Ok(None) => None,
+            Err(cause) => Some(Flaw { offset, cause }),
+            Ok(Some(page)) => {
+                pages += 1;
+                links += u64::from(page.link_count);
+                judge.page(&page, target, offset, &mut |status, pair| {
+                    tally.add(status);
+                    if let (Some((uid, pair)), Ok(())) = (pair, &result) {
+                        result = each(uid, &pair);
+                    }
+                });
+                None
+            }
+        };
+        let flaw = match entry {
+            WarcEntry::Broken(flaw) => Some(flaw),
+            WarcEntry::Record(WarcRecord { offset, kind, target, body }) => {
+                records += 1;
+                match &*kind {
+                    "metadata" => wat::parse(body, judge.wanted(), |page| judged(page, offset, &target)),
+                    "response" => {
+                        let page = response::html(body).map(|text| text.map(|text| html::page(&text, &target)));
+                        judged(page, offset, &target)
+                    }
+                    _ => None,
+                }
+            }
+        };
+        std::mem::replace(&mut result, Ok(()))?;
+        if let Some(flaw) = flaw {
+            (told.flaw)(&flaw);
+            tally.add(Status::Failed(Failure::BrokenRecord));
+            if flaws.len() < FLAWS_LISTED_MAX {
+                flaws.push(flaw);
+            }
         }
     }
+    let mut counts = Counts::default();
+    tally.0.iter().for_each(|&(status, rows)| counts.add_many(status, rows));
+    counts.read = [("records", records), ("pages", pages), ("links", links)].map(|(name, n)| (name.into(), n)).into();
+    Ok((counts, flaws))
 }
 
 /// Writes the uids of an earlier run's pairs as pairs of which nothing else is known, into files of this name.
@@ -191,9 +218,5 @@ impl Tally {
             Some((_, rows)) => *rows += 1,
             None => self.0.push((status, 1)),
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

@@ -31,9 +31,26 @@ fn is_invisible(letter: char) -> bool {
         || matches!(letter, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' | '\u{FFFD}')
 }
 
-/// The ISO 639-3 code of the most likely language, or nothing where there is too little text to tell.
+/// ISO 639-3 codes of the languages that are told apart; a caption in another one is taken for the nearest.
+pub(super) const LANGUAGES: [&str; 16] =
+    ["ara", "cmn", "deu", "eng", "fra", "hin", "ita", "jpn", "kor", "nld", "por", "rus", "spa", "swe", "tur", "vie"];
+
+/// Letters that say something about the language, at least.
+const LETTERS_MIN: usize = 3;
+
+/// The most likely language, or nothing where there is too little text to tell.
 pub(super) fn language(caption: &str) -> Option<&'static str> {
-    whatlang::detect_lang(caption).map(|language| language.code())
+    let (mut letters, mut foreign) = (0, 0);
+    for letter in caption.chars().filter(|letter| letter.is_alphabetic()) {
+        letters += 1;
+        foreign += usize::from(letter > '\u{FF}');
+    }
+    if letters < LETTERS_MIN {
+        return None;
+    }
+    let language = whichlang::detect_language(caption).three_letter_code();
+    // A language that it does not know is often taken for English, which has no letters beyond Latin-1 but in names.
+    if language == "eng" && foreign > 1 { None } else { Some(language) }
 }
 
 #[cfg(test)]
@@ -53,5 +70,7 @@ mod tests {
         assert_eq!(language("ein großer roter Kreis über zwei kleinen gelben Sternen"), Some("deu"));
         assert_eq!(language("большой красный круг на белом фоне"), Some("rus"));
         assert_eq!(language("12345"), None);
+        assert_eq!(language("nowa szkoła, biały stół kuchenny przed domem"), None, "Polish, which it does not know");
+        assert_eq!(language("Dvo\u{159}\u{E1}k's house in the old town"), Some("eng"));
     }
 }

@@ -42,21 +42,13 @@ struct Shard {
 }
 
 /// Writes each pair once into shards below `output`: of equal ones that of the first source.
-pub(super) fn deduplicate(
-    sources: &[Source],
-    archives: &[String],
-    output: &Path,
-    shard_rows: u32,
-) -> Result<Unique> {
+pub(super) fn deduplicate(sources: &[Source], archives: &[String], output: &Path, shard_rows: u32) -> Result<Unique> {
     remove_temporary(output)?;
     let mut spills = sources.iter().map(|source| Spill::open(&source.path)).collect::<Result<Vec<_>>>()?;
     let bytes: u64 = spills.iter().map(Spill::length).sum();
     let ranges = bytes.div_ceil(RANGE_BYTES).clamp(1, RANGES_MAX);
-    let mut unique = Unique {
-        files: Vec::new(),
-        duplicates: vec![0; archives.len()],
-        collected_before: vec![0; archives.len()],
-    };
+    let mut unique =
+        Unique { files: Vec::new(), duplicates: vec![0; archives.len()], collected_before: vec![0; archives.len()] };
     let written = Mutex::new(Vec::new());
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let (sender, receiver) = sync_channel::<Shard>(threads);

@@ -6,8 +6,11 @@
 mod archive;
 mod caption;
 mod deduplicate;
+mod html;
+mod input;
 mod license;
 mod resolve;
+mod response;
 mod rules;
 mod wat;
 
@@ -15,14 +18,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use dataset::spill::PairView;
+use dataset::warc::WarcReader;
 use dataset::{Counts, Error, Marker, Progress, Reason, Result, SHARD_ROWS, ShardId, Stage, Status, Summary};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use archive::{Done, Runs};
+use archive::{Done, Runs, Told};
 use deduplicate::{Source, deduplicate};
 use rules::{Judge, Lists};
 
+pub(crate) use input::is_remote;
+pub use input::{COMMON_CRAWL, Choice, archives};
 pub use rules::{Documents, Rules};
 
 /// Settings of the stage.
@@ -95,9 +102,9 @@ pub const MARKER: &str = "pairs.json";
 /// candidates, and where the archive is damaged.
 pub const LEDGER: &str = "archives.jsonl";
 
-/// Collects the pairs of WAT archives into shards below `output`.
+/// Collects the pairs of WAT and WARC archives into shards below `output`.
 ///
-/// A damaged record, or an archive that cannot be read, is reported and counted, and costs nothing else. If every
+/// An archive is a file, or an address that starts with `http`. A damaged record, or an archive that cannot be read, is reported and counted, and costs nothing else. If every
 /// archive is unreadable, that is an error.
 pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn Progress) -> Result<Summary> {
     let mut archives = archives.to_vec();
@@ -108,6 +115,10 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     }
     if !(1..=SHARD_ROWS).contains(&config.shard_rows) {
         return Err(Error::Invalid(format!("collect: shard_rows is 1 to {SHARD_ROWS}")));
+    }
+    if let Some(unknown) = config.languages.iter().find(|code| !caption::LANGUAGES.contains(&code.as_str())) {
+        let known = caption::LANGUAGES.join(", ");
+        return Err(Error::Invalid(format!("collect: language {unknown:?} is none of {known}")));
     }
     let marker = output.join(MARKER);
     let folder = output.join(".runs");
@@ -152,9 +163,25 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     Ok(Summary { stage: Stage::Collect, counts: done.counts })
 }
 
+/// Gives the pairs of one archive in their order, each as often as it stands there, and what became of the candidates.
+/// Damage is counted.
+pub fn extract(config: &Config, archive: WarcReader, each: &mut dyn FnMut(u128, &PairView<'_>)) -> Result<Counts> {
+    let lists = Lists::read(config)?;
+    let told = Told { advance: &|_| {}, flaw: &|_| {} };
+    let judge = Judge { config, lists: &lists };
+    let (counts, _) = archive::extract(&judge, archive, told, &mut |uid, pair| {
+        each(uid, pair);
+        Ok(())
+    })?;
+    Ok(counts)
+}
+
 /// What an archive is known by: its name and length. Where it lies changes nothing, and one that was missing and has
 /// come since is another input.
 fn input(archive: &Path) -> String {
+    if input::is_remote(archive) {
+        return archive.to_string_lossy().into_owned();
+    }
     match fs::metadata(archive) {
         Ok(metadata) => format!("{} {}", name(archive), metadata.len()),
         Err(_) => format!("{} missing", name(archive)),

@@ -140,7 +140,11 @@ impl Judge<'_> {
                         record_offset,
                         link: link.position,
                         path: link.path.as_deref().unwrap_or_default(),
-                        source: if self.config.documents.are_images() { "alt" } else { "text" },
+                        source: match link.source {
+                            "" if self.config.documents.are_images() => "alt",
+                            "" => "text",
+                            source => source,
+                        },
                     };
                     each(Status::Kept, Some((uid(pair.caption, pair.url), pair)));
                 }
@@ -151,7 +155,8 @@ impl Judge<'_> {
     fn is_candidate(&self, link: &Link<'_>) -> bool {
         let endings = self.config.documents.endings();
         match self.config.rules {
-            _ if endings.is_empty() => link.path.as_deref() == Some(IMAGE),
+            Rules::Laion400m if endings.is_empty() => !link.source.is_empty() || link.path.as_deref() == Some(IMAGE),
+            _ if endings.is_empty() => link.path.as_deref() == Some(IMAGE) && matches!(link.source, "" | "alt"),
             Rules::Cc2dataset => {
                 let ending = link.url.as_deref().and_then(|url| url.rsplit_once('.')).map(|(_, ending)| ending);
                 ending.is_some_and(|ending| endings.contains(&ending))
@@ -172,12 +177,7 @@ impl Judge<'_> {
         written.as_deref().unwrap_or_default()
     }
 
-    fn laion400m<'a>(
-        &self,
-        link: &'a Link<'_>,
-        base: Option<&str>,
-        page: Option<&Url>,
-    ) -> Result<Found<'a>, Reason> {
+    fn laion400m<'a>(&self, link: &'a Link<'_>, base: Option<&str>, page: Option<&Url>) -> Result<Found<'a>, Reason> {
         let config = self.config;
         let caption = caption::repair(self.written(link));
         if config.documents == Documents::Image {
@@ -194,7 +194,9 @@ impl Judge<'_> {
             }
         }
         let page = page.ok_or(Reason::UrlInvalid)?;
-        let url = resolve::browser(page, base, link.url.as_deref().ok_or(Reason::NoUrl)?)?;
+        // An empty one leads to the page itself.
+        let url = link.url.as_deref().filter(|url| !url.trim().is_empty()).ok_or(Reason::NoUrl)?;
+        let url = resolve::browser(page, base, url)?;
         if self.is_refused(&url) {
             return Err(Reason::FileType);
         }
@@ -276,6 +278,7 @@ mod tests {
             ("i.jpg", " \n\u{0} ", Status::Dropped(Reason::NoCaption)),
             ("i.jpg", "cat ", Status::Dropped(Reason::CaptionTooShort)),
             ("i.jpg", &ENGLISH.repeat(9), Status::Dropped(Reason::CaptionTooLong)),
+            (" ", ENGLISH, Status::Dropped(Reason::NoUrl)),
             ("data:image/png;base64,AA", ENGLISH, Status::Dropped(Reason::UrlScheme)),
             ("/i.SVG?size=2", ENGLISH, Status::Dropped(Reason::FileType)),
             ("http://a.gift/i.jpg", ENGLISH, Status::Kept),
@@ -322,7 +325,8 @@ mod tests {
         let candidates = |rules| {
             let (config, lists) = (config(rules), Lists::default());
             let judge = Judge { config: &config, lists: &lists };
-            ["a.mp3", "/a.MP3?x=1", "a.mp3?x=1", "a.jpg", "mp3", "http://a.mp3/"].map(|url| judge.is_candidate(&link(url)))
+            ["a.mp3", "/a.MP3?x=1", "a.mp3?x=1", "a.jpg", "mp3", "http://a.mp3/"]
+                .map(|url| judge.is_candidate(&link(url)))
         };
         assert_eq!(candidates(Rules::Cc2dataset), [true, false, false, false, false, false]);
         assert_eq!(candidates(Rules::Laion400m), [true, true, true, false, false, false]);

@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -45,6 +46,9 @@ pub(super) struct Link<'a> {
     pub(super) text: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "text")]
     pub(super) rel: Option<Cow<'a, str>>,
+    /// What the text of an image was, where it is known to be one: a page has several kinds.
+    #[serde(skip)]
+    pub(super) source: &'static str,
 }
 
 /// What is wanted of a record.
@@ -72,30 +76,39 @@ pub(super) fn parse<T>(json: &[u8], wanted: Wanted, each: impl FnOnce(Result<Opt
     each(whole(&text))
 }
 
+/// Names that records are looked through for.
+struct Names([Finder<'static>; 7]);
+
+static NAMES: LazyLock<Names> = LazyLock::new(|| {
+    Names(
+        ["\"Envelope\":{", "\"HTML-Metadata\":", "creativecommons.org", "\"Base\":", "\"Links\":[", "\"Links\"", "}]"]
+            .map(Finder::new),
+    )
+});
+
 /// Reads what the extractor writes; `None` where anything looks otherwise.
 fn quick(json: &[u8], wanted: Wanted) -> Option<Option<Page<'_>>> {
+    let Names([envelope, html, creative_commons, base, links, links_of_any_kind, end]) = &*NAMES;
     let json = json.trim_ascii();
-    if !json.starts_with(b"{") || !json.ends_with(b"}") || memmem::find(json, b"\"Envelope\":{").is_none() {
+    if !json.starts_with(b"{") || !json.ends_with(b"}") || envelope.find(json).is_none() {
         return None;
     }
-    let Some(html) = memmem::find(json, b"\"HTML-Metadata\":") else { return Some(None) };
-    if wanted.licenses && memmem::find(json, b"creativecommons.org").is_some() {
-        return None;
-    }
-    // A base is rare; where one may be, the record is parsed whole.
-    if memmem::find(&json[html..], b"\"Base\":").is_some() {
+    let Some(html) = html.find(json) else { return Some(None) };
+    if wanted.licenses && creative_commons.find(json).is_some() {
         return None;
     }
     const TARGET: &[u8] = b"\"WARC-Target-URI\":";
     let target = memmem::rfind(json, TARGET)? + TARGET.len();
     let mut page = Page { url: Some(value(&json[target..])?), ..Page::default() };
-    const LINKS: &[u8] = b"\"Links\":[";
-    let Some(links) = memmem::find(&json[html..], LINKS) else {
-        let none = memmem::find(&json[html..], b"\"Links\"").is_none();
-        return none.then_some(Some(page));
+    let html = &json[html..];
+    // A base is rare; where one may be, the record is parsed whole.
+    if base.find(html).is_some() {
+        return None;
+    }
+    let Some(start) = links.find(html) else {
+        return links_of_any_kind.find(html).is_none().then_some(Some(page));
     };
-    let start = html + links + LINKS.len();
-    let links = &json[start..];
+    let links = &html[start + links.needle().len()..];
     let mut last = 0;
     for place in memchr::memchr_iter(b'{', links) {
         let (before, object) = (&links[..place], &links[place..]);
@@ -107,13 +120,16 @@ fn quick(json: &[u8], wanted: Wanted) -> Option<Option<Page<'_>>> {
         }
         if !(place == 0 || before.ends_with(b"},")) || !object.starts_with(b"{\"path\":\"") {
             // Another list or object after the end of this one?
-            if memmem::find(&links[last..place], b"}]").is_some() || links.starts_with(b"]") {
+            if end.find(&links[last..place]).is_some() || links.starts_with(b"]") {
                 break;
             }
             return None;
         }
         if !wanted.images_only || object[9..].starts_with(b"IMG@/src\"") {
-            let mut link: Link<'_> = value(object)?;
+            let mut link = match flat(object) {
+                Some(link) => link,
+                None => value(object)?,
+            };
             link.position = page.link_count;
             page.links.push(link);
         }
@@ -121,6 +137,45 @@ fn quick(json: &[u8], wanted: Wanted) -> Option<Option<Page<'_>>> {
         last = place;
     }
     Some(Some(page))
+}
+
+/// The link at the front, if all its values are texts without a backslash.
+fn flat(json: &[u8]) -> Option<Link<'_>> {
+    let (mut link, mut rest) = (Link::default(), &json[1..]);
+    loop {
+        let name = plain_text(&mut rest)?;
+        rest = rest.strip_prefix(b":")?;
+        let value = plain_text(&mut rest)?;
+        let field = match name {
+            b"path" => &mut link.path,
+            b"url" => &mut link.url,
+            b"alt" => &mut link.alt,
+            b"text" => &mut link.text,
+            b"rel" => &mut link.rel,
+            _ => &mut None,
+        };
+        if field.replace(std::str::from_utf8(value).ok()?.into()).is_some() {
+            return None; // twice
+        }
+        match rest.split_first()? {
+            (b',', after) => rest = after,
+            (b'}', _) => return Some(link),
+            _ => return None,
+        }
+    }
+}
+
+/// Takes a text without backslashes and control characters off the front.
+fn plain_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let content = rest.strip_prefix(b"\"")?;
+    let end = memchr::memchr2(b'"', b'\\', content)?;
+    let (text, after) = content.split_at(end);
+    // A control character is an error in JSON.
+    if after[0] == b'\\' || text.iter().any(|&byte| byte < 0x20) {
+        return None;
+    }
+    *rest = &after[1..];
+    Some(text)
 }
 
 /// The JSON value at the front.

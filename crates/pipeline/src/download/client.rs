@@ -34,7 +34,7 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        install_crypto()?;
+        crate::tls::install_crypto()?;
         let client = Client::builder()
             .user_agent(&config.user_agent)
             .redirect(reqwest::redirect::Policy::none()) // followed here, so that every hop is checked
@@ -168,23 +168,4 @@ fn classify(error: &reqwest::Error) -> (Status, String) {
         () => Failure::ConnectionClosed,
     }));
     (status, message)
-}
-
-/// One provider of cryptography for the process, all Rust. It is written for processors of the last ten years.
-fn install_crypto() -> Result<()> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let found = std::arch::is_x86_feature_detected!("aes")
-            && std::arch::is_x86_feature_detected!("ssse3")
-            && std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("adx")
-            && std::arch::is_x86_feature_detected!("bmi2")
-            && std::arch::is_x86_feature_detected!("pclmulqdq");
-        if !found {
-            let needs = "TLS needs a processor with AES, AVX2, ADX, BMI2 and PCLMULQDQ (x86-64 since 2015)";
-            return Err(Error::Invalid(format!("set up the HTTP client: {needs}")));
-        }
-    }
-    let _ = rustls_graviola::default_provider().install_default(); // an error means that it is installed
-    Ok(())
 }

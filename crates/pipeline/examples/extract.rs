@@ -1,0 +1,37 @@
+//! What cc2dataset's `process_wat` does: the rows of an archive, in memory. For `benchsuite/collect.py`.
+//!
+//! usage: extract ARCHIVE laion400m|cc2dataset|inflate [DOCUMENTS]; `inflate` reads the records and does nothing with them
+
+#![allow(clippy::print_stdout)]
+
+use std::path::Path;
+
+use dataset::warc::{WarcEntry, WarcReader};
+use pipeline::collect::{Config, extract};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [archive, rules, rest @ ..] = arguments.as_slice() else { return Err("usage: extract ARCHIVE RULES".into()) };
+    let mut reader = WarcReader::open(Path::new(archive))?;
+    if rules == "inflate" {
+        let (mut records, mut bytes) = (0, 0);
+        while let Some(entry) = reader.next_entry()? {
+            records += 1;
+            bytes += if let WarcEntry::Record(record) = entry { record.body.len() } else { 0 };
+        }
+        println!("{records} records, {bytes} bytes");
+        return Ok(());
+    }
+    let text = |name: &String| serde_json::Value::from(name.as_str());
+    let mut config = Config { rules: serde_json::from_value(text(rules))?, ..Config::laion400m() };
+    if let [documents] = rest {
+        config.documents = serde_json::from_value(text(documents))?;
+    }
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let counts = extract(&config, reader, &mut |uid, pair| {
+        bytes += pair.url.len() + pair.caption.len();
+        rows.push((uid, pair.url.to_owned(), pair.caption.to_owned(), pair.page_url.to_owned()));
+    })?;
+    println!("{} rows of {} candidates, {bytes} bytes", rows.len(), counts.rows);
+    Ok(())
+}
