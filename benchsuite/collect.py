@@ -91,15 +91,16 @@ def same_rows(program, archive, folder):
         shards = sorted(ours.glob("*.parquet"))
         uids = [uid for shard in shards for uid in pq.read_table(shard, columns=["uid"])["uid"].to_pylist()]
         assert uids == theirs, documents
-        print(f"{documents}: {len(uids):,} rows, the same")
+        print(f"{documents}: {len(uids):,} unique rows, the same", flush=True)
 
 
 def main(program, extract, folder):
     model = next((line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{model or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians of {ROUNDS} rounds\n")
     archive = folder / "pages.warc.wat.gz"
-    subprocess.run([sys.executable, Path(__file__).with_name("wat.py"), archive, str(PAGES), str(SEED)], check=True)
-    same_rows(program, archive, folder)
+    subprocess.run([sys.executable, Path(__file__).with_name("wat.py"), archive, str(PAGES), str(SEED)], check=True, stdout=subprocess.DEVNULL)
+    # In a process of its own: the peak memory of a child is at least that of its parent.
+    subprocess.run([sys.executable, __file__, "--same-rows", program, archive, folder], check=True)
     megabytes = archive.stat().st_size / 1e6
 
     def collect(rules):
@@ -134,6 +135,8 @@ if __name__ == "__main__":
 
         rows = {"cc2dataset": cc2dataset, "worker": worker, "imports": lambda *_: []}[sys.argv[2]](*sys.argv[3:])
         print(json.dumps(len(rows)))
+    elif sys.argv[1] == "--same-rows":
+        same_rows(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
     elif len(sys.argv) > 3:
         folder = Path(sys.argv[3])
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,6 @@ use clap::Parser;
 use cli::Cli;
 use printer::Printer;
 
-/// Rows are made by one thread and freed by another, which the system's allocator is slow at.
-#[cfg(feature = "native")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How a command ended, as the exit status tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {

@@ -27,11 +27,11 @@ fn plain(base: &str, url: &str) -> Option<String> {
         return None;
     }
     let (scheme, rest) = base.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
-    if let Some(host) = url.strip_prefix("//") {
-        return (!host.is_empty()).then(|| format!("{scheme}:{url}"));
-    }
     let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    (!host.is_empty() && host.bytes().all(letters)).then(|| format!("{scheme}://{host}{url}"))
+    if host.is_empty() || !host.bytes().all(letters) || url == "//" {
+        return None;
+    }
+    Some(if url.starts_with("//") { format!("{scheme}:{url}") } else { format!("{scheme}://{host}{url}") })
 }
 
 fn urljoin(base: &str, url: &str) -> String {
@@ -196,6 +196,8 @@ mod tests {
             ("http://a.com/x", "////i.jpg", "http://a.com//i.jpg"),
             ("http://a.com/x", "http://[b.com/i.jpg", "http://[b.com/i.jpg"), // a ValueError, which leaves it as it is
             ("http://a.com/x", "//[b.com/i.jpg", "//[b.com/i.jpg"),
+            ("http://[a.com/x", "//b.com/i.jpg", "//b.com/i.jpg"),
+            ("http://a.com?x", "/i.jpg", "http://a.com/i.jpg"),
         ];
         for (base, url, expected) in cases {
             assert_eq!(python(base, url), expected, "{base} + {url}");
