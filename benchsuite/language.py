@@ -36,7 +36,7 @@ def ours(program, rows):
         archive.write_bytes(gzip.compress(head + body + b"\r\n\r\n"))
         command = [program, "collect", archive, "-o", out, "--languages", "any", "--quiet"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        table = pq.read_table(out)
+        table = pq.read_table(sorted(out.glob("*.parquet")))
     found = dict(zip(table["caption"].to_pylist(), table["language"].to_pylist()))
     return [found[text] for _, text in rows], None
 
