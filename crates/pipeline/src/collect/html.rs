@@ -71,8 +71,8 @@ struct Reader {
     links: Vec<Link<'static>>,
     head_links: Vec<Link<'static>>,
     count: u32,
-    /// `<source>`s of the `<picture>` that is open.
-    picture: Option<Vec<String>>,
+    /// The largest `<source>` of the `<picture>` that is open.
+    picture: Option<Option<(String, f64)>>,
     /// Images of the `<figure>` that is open.
     figure: Option<Vec<Image>>,
     figcaption: String,
@@ -120,11 +120,13 @@ impl Reader {
         match tag.name.as_str() {
             "base" if self.base.is_none() => self.base = tag.get("href").map(str::to_owned),
             "img" => self.image(tag),
-            "picture" => self.picture = Some(Vec::new()),
+            "picture" => self.picture = Some(None),
             "source" if self.picture.is_some() => {
                 let set = tag.get("srcset").or_else(|| LAZY_SETS.iter().find_map(|name| tag.get(name)));
-                if let (Some(sources), Some(url)) = (&mut self.picture, set.and_then(largest)) {
-                    sources.push(url.to_owned());
+                if let (Some(best), Some((url, size))) = (&mut self.picture, set.and_then(largest))
+                    && best.as_ref().is_none_or(|(_, before)| size > *before)
+                {
+                    *best = Some((url.to_owned(), size));
                 }
             }
             "source" => self.media("SOURCE@/src", tag),
@@ -135,7 +137,8 @@ impl Reader {
                 self.end_figure();
                 self.figure = Some(Vec::new());
             }
-            "figcaption" => self.text = Some(Text::Figcaption),
+            // Where there is no figure it belongs to nothing that can be told.
+            "figcaption" if self.figure.is_some() => self.text = Some(Text::Figcaption),
             "a" => {
                 self.end_anchor();
                 if let Some(href) = tag.get("href") {
@@ -201,16 +204,16 @@ impl Reader {
         let raw = |name: &str| tag.attributes.iter().find(|(there, _)| there == name).map(|(_, value)| value.clone());
         add(IMAGE, raw("src").as_deref());
         add("IMG@/data-src", LAZY.iter().find_map(|name| tag.get(name)));
-        add("IMG@/srcset", tag.get("srcset").and_then(largest));
-        add("IMG@/srcset", LAZY_SETS.iter().find_map(|name| tag.get(name)).and_then(largest));
-        for source in self.picture.iter().flatten() {
-            add("SOURCE@/srcset", Some(source));
-        }
+        let set = |name: &str| tag.get(name).and_then(largest).map(|(url, _)| url);
+        add("IMG@/srcset", set("srcset"));
+        add("IMG@/srcset", LAZY_SETS.iter().find_map(|name| set(name)));
+        add("SOURCE@/srcset", self.picture.iter().flatten().next().map(|(url, _)| url.as_str()));
         let image = Image { position: self.count, urls, alt: raw("alt"), title: raw("title") };
         self.count += 1;
         match &mut self.figure {
-            Some(images) => images.push(image),
-            None => self.push_image(image, None),
+            // In the caption itself stand portraits of authors and the like.
+            Some(images) if self.text != Some(Text::Figcaption) => images.push(image),
+            _ => self.push_image(image, None),
         }
     }
 
@@ -306,14 +309,15 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// The largest image of a `srcset`. Source: the HTML standard, 4.8.4.4 "parse a srcset attribute".
-fn largest(set: &str) -> Option<&str> {
+/// The largest image of a `srcset`, and how large it is among others: its width in pixels, or a thousandth of its density.
+/// Source: the HTML standard, 4.8.4.4 "parse a srcset attribute".
+fn largest(set: &str) -> Option<(&str, f64)> {
     let mut rest = set;
     let mut best: Option<(&str, f64)> = None;
     loop {
         rest = rest.trim_start_matches(|letter: char| letter.is_ascii_whitespace() || letter == ',');
         if rest.is_empty() {
-            return best.map(|(url, _)| url);
+            return best;
         }
         let end = rest.find(|letter: char| letter.is_ascii_whitespace()).unwrap_or(rest.len());
         let (mut url, mut descriptor) = (&rest[..end], "");
@@ -325,7 +329,6 @@ fn largest(set: &str) -> Option<&str> {
         }
         let size = |word: &str| match word.split_at_checked(word.len().wrapping_sub(1)) {
             Some((number, "w")) => number.parse::<f64>().ok(),
-            // As good as any width, if there are but densities.
             Some((number, "x")) => number.parse::<f64>().ok().map(|density| density / 1000.0),
             _ => None,
         };
@@ -354,7 +357,7 @@ mod tests {
     #[test]
     fn every_place_of_an_image_is_found() {
         let html = r#"<img src=a.jpg alt="one &amp; two" srcset="a-small.jpg 100w, a,large.jpg 300w , a-mid.jpg 200w">
-            <picture><source srcset="b.webp 1x,b2.webp 2x"><img src='b.jpg' alt=b></picture>
+            <picture><source srcset="b.webp 1x,b2.webp 2x"><source srcset=b3.webp><img src='b.jpg' alt=b></picture>
             <IMG SRC="data:image/gif;base64,AA" DATA-SRC=c.jpg ALT=c TITLE="a c">
             <noscript><img src=d.jpg alt=d></noscript>
             <script>var x = "<img src=no.jpg alt=no>";</script><!-- <img src=no.jpg alt=no> -->
@@ -378,16 +381,21 @@ mod tests {
         let html = r#"<head><base href=/b/><meta property="og:image" content="o.jpg"><meta property=og:image:alt content="an o">
             <meta name=twitter:image content=t.jpg><link rel=license href=l></head>
             <figure><a href=x>before <img src=f.jpg alt=""></a><figcaption>A <b>fine</b> day</figcaption></figure>
-            <figure><img src=g.jpg alt="the same"><figcaption> the same </figcaption></figure>"#;
+            <figure><img src=g.jpg alt="the same"><figcaption> the same </figcaption></figure>
+            <figcaption>of nothing</figcaption>
+            <figure><img src=h.jpg><figcaption>Written by <img src=author.jpg alt=me></figcaption></figure>"#;
         let expected = [
             "IMG@/src f.jpg \"\" alt",
             "IMG@/src f.jpg \"A fine day\" figcaption",
             "IMG@/src g.jpg \"the same\" alt",
+            "IMG@/src h.jpg \"\" alt",
+            "IMG@/src h.jpg \"Written by \" figcaption",
+            "IMG@/src author.jpg \"me\" alt",
             "META@/og:image o.jpg \"an o\" og",
         ];
         assert_eq!(images(html), expected);
         let page = page(html, "http://a.com/");
-        assert_eq!((page.base.as_deref(), page.head_links.len(), page.link_count), (Some("/b/"), 1, 5));
+        assert_eq!((page.base.as_deref(), page.head_links.len(), page.link_count), (Some("/b/"), 1, 7));
         let anchor = page.links.iter().find(|link| link.path.as_deref() == Some("A@/href")).expect("the anchor");
         assert_eq!(anchor.text.as_deref(), Some("before"));
     }
@@ -404,7 +412,7 @@ mod tests {
             ("a NaNw, b 1w", Some("b")),
             ("", None),
         ] {
-            assert_eq!(largest(set), expected, "{set}");
+            assert_eq!(largest(set).map(|(url, _)| url), expected, "{set}");
         }
     }
 
