@@ -306,3 +306,51 @@ fn what_was_begun_is_finished_with_the_same_bytes() {
     run(&config, &archives[..1], &again, &Silent).expect("collected");
     assert_eq!(pairs(&again).len(), 50);
 }
+
+/// A server that has one archive, and another one only from the second time on.
+#[test]
+fn what_a_server_does_not_have_yet_is_tried_again() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("bound"));
+    let asked = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && std::io::Read::read(&mut stream, &mut byte).expect("a request") == 1 {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let path = head.split(' ').nth(1).expect("a path").to_owned();
+            let mut log = log.lock().expect("no panic");
+            let known = path == "/a.warc.wat.gz" || log.contains(&path);
+            log.push(path.clone());
+            let body = record("http://p.com/", &[(&path, "a caption of five letters")]);
+            let answer = if known {
+                format!("200 OK\r\nContent-Length: {}", body.len())
+            } else {
+                "404 No\r\nContent-Length: 0".into()
+            };
+            stream
+                .write_all(format!("HTTP/1.1 {answer}\r\nConnection: close\r\n\r\n").as_bytes())
+                .expect("somebody reads");
+            stream.write_all(if known { &body } else { b"" }).expect("somebody reads");
+        }
+    });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let archives = ["a", "b"].map(|name| PathBuf::from(format!("{address}/{name}.warc.wat.gz")));
+    let warnings = Warnings::default();
+    let first = run(&everything(), &archives, folder.path(), &warnings).expect("collected");
+    assert_eq!((first.counts.kept, first.counts.failed["unreadable_archive"]), (1, 1));
+    let warnings = warnings.0.into_inner().expect("no panic");
+    assert!(warnings[0].contains("b.warc.wat.gz: the server answers 404"), "{warnings:?}");
+    let second = run(&everything(), &archives, folder.path(), &Silent).expect("collected");
+    assert_eq!((second.counts.kept, second.counts.failed.len(), pairs(folder.path()).len()), (2, 0, 2));
+    assert!(!folder.path().join(".runs").exists());
+    run(&everything(), &archives, folder.path(), &Silent).expect("done");
+    let asked = asked.lock().expect("no panic").clone();
+    let mut sorted = asked.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["/a.warc.wat.gz", "/b.warc.wat.gz", "/b.warc.wat.gz"], "what is done is not asked for again");
+}

@@ -77,7 +77,7 @@ fn what_is_no_archive_is_said_to_be_none() {
     let said = collect(&web, &[&text, &web.archives()[0]], "pairs");
     assert_eq!(said.status, Some(1), "{said:?}");
     assert!(said.stderr.contains(&text) && kept(&said) > 0, "{said:?}");
-    // A WARC where a WAT belongs has no links to give.
+    // An archive without pages has no links to give.
     let mut plain = String::new();
     let wat = fs::read(&web.archives()[0]).expect("written");
     flate2::read::MultiGzDecoder::new(&wat[..]).read_to_string(&mut plain).expect("gzip");
@@ -86,7 +86,7 @@ fn what_is_no_archive_is_said_to_be_none() {
     gzip.write_all(&plain.as_bytes()[..first]).expect("memory");
     fs::write(web.path("empty.warc.wat.gz"), gzip.finish().expect("memory")).expect("room");
     let said = collect(&web, &[&web.name("empty.warc.wat.gz")], "no-links");
-    assert!(said.stderr.contains("is it a WAT archive?"), "{said:?}");
+    assert!(said.stderr.contains("is it a WAT or WARC archive?"), "{said:?}");
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(super) struct Done {
     pub(super) ledger: Ledger,
     /// Each sorted.
     pub(super) spills: Vec<PathBuf>,
+    /// Whether all of it could be read; if not, the next call tries again.
+    pub(super) whole: bool,
 }
 
 impl Runs<'_> {
@@ -70,7 +72,7 @@ impl Runs<'_> {
         if let Some(done) = Marker::done(&marker, self.settings, &inputs)? {
             let ledger = serde_json::from_slice(&fs_err::read(&ledger_path)?)
                 .map_err(|error| Error::format(&ledger_path, error))?;
-            return Ok(Done { ledger, spills: spills(&done.files) });
+            return Ok(Done { ledger, spills: spills(&done.files), whole: true });
         }
         let mut ledger = Ledger { archive: super::name(archive), counts: Counts::default(), flaws: Vec::new() };
         let reader = match super::input::open(archive).and_then(|source| WarcReader::new(source, archive)) {
@@ -78,17 +80,27 @@ impl Runs<'_> {
             Err(error) => {
                 self.progress.warn(&format!("collect: {error}"));
                 ledger.counts.add(Status::Failed(Failure::UnreadableArchive));
-                return Ok(Done { ledger, spills: Vec::new() });
+                return Ok(Done { ledger, spills: Vec::new(), whole: false });
             }
         };
-        let mut files = self.read(reader, archive, id, &mut ledger)?;
-        let text = serde_json::to_vec(&ledger).expect("plain data");
-        files.push(dataset::publish(&ledger_path, &text)?);
-        let done = Marker::finish(&marker, self.settings, inputs, ledger.counts.clone(), files)?;
-        Ok(Done { ledger, spills: spills(&done.files) })
+        let (mut files, whole) = self.read(reader, archive, id, &mut ledger)?;
+        let spills = spills(&files);
+        if whole {
+            let text = serde_json::to_vec(&ledger).expect("plain data");
+            files.push(dataset::publish(&ledger_path, &text)?);
+            Marker::finish(&marker, self.settings, inputs, ledger.counts.clone(), files)?;
+        }
+        Ok(Done { ledger, spills, whole })
     }
 
-    fn read(&self, reader: WarcReader, archive: &Path, id: ShardId, ledger: &mut Ledger) -> Result<Vec<FileEntry>> {
+    /// The files, and whether all of the archive is in them.
+    fn read(
+        &self,
+        reader: WarcReader,
+        archive: &Path,
+        id: ShardId,
+        ledger: &mut Ledger,
+    ) -> Result<(Vec<FileEntry>, bool)> {
         let (mut spill, mut files, mut duplicates) = (SpillWriter::default(), Vec::new(), 0);
         let mut publish = |spill: &mut SpillWriter| -> Result<()> {
             let (file, equal) = spill.publish(&self.folder.join(format!("{id}-{:03}.pairs", files.len())))?;
@@ -103,7 +115,7 @@ impl Runs<'_> {
                 self.progress.warn(&format!("collect: read {path}: byte {offset}: {cause}"));
             },
         };
-        let (counts, flaws) = extract(&self.judge, reader, told, &mut |uid, pair| {
+        let Extracted { counts, flaws, whole } = extract(&self.judge, reader, told, &mut |uid, pair| {
             spill.push(uid, pair);
             if spill.bytes() > SPILL_BYTES_MAX { publish(&mut spill) } else { Ok(()) }
         })?;
@@ -115,7 +127,7 @@ impl Runs<'_> {
         ledger.counts = counts;
         ledger.counts.turn_kept(Status::Dropped(Reason::Duplicate), duplicates);
         ledger.flaws = flaws.into_iter().map(|Flaw { offset, cause }| Place { offset, cause }).collect();
-        Ok(files)
+        Ok((files, whole))
     }
 }
 
@@ -127,15 +139,25 @@ pub(super) struct Told<'a> {
     pub(super) flaw: &'a dyn Fn(&Flaw),
 }
 
-/// Gives the pairs of an archive in their order. The result has what became of every candidate, duplicates among the
-/// kept, and the first flaws.
+/// What became of an archive.
+#[derive(Debug)]
+pub(super) struct Extracted {
+    /// Every candidate; duplicates are among the kept.
+    pub(super) counts: Counts,
+    /// The first of them.
+    pub(super) flaws: Vec<Flaw>,
+    /// Whether the system gave all of it.
+    pub(super) whole: bool,
+}
+
+/// Gives the pairs of an archive in their order.
 pub(super) fn extract(
     judge: &Judge<'_>,
     mut reader: WarcReader,
     told: Told<'_>,
     each: &mut dyn FnMut(u128, &PairView<'_>) -> Result<()>,
-) -> Result<(Counts, Vec<Flaw>)> {
-    let (mut tally, mut flaws, mut result) = (Tally::default(), Vec::new(), Ok(()));
+) -> Result<Extracted> {
+    let (mut tally, mut flaws, mut result, mut whole) = (Tally::default(), Vec::new(), Ok(()), true);
     let (mut records, mut pages, mut links, mut read) = (0, 0, 0, 0);
     loop {
         (told.advance)(reader.offset().saturating_sub(read));
@@ -143,8 +165,13 @@ pub(super) fn extract(
         let entry = match reader.next_entry() {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
-            // A disk that fails in the middle costs the rest of this archive, and no other.
-            Err(error) => WarcEntry::Broken(Flaw { offset: read, cause: error.to_string() }),
+            // A disk or connection that fails in the middle costs the rest of this archive, and no other.
+            Err(error) => {
+                (told.flaw)(&Flaw { offset: read, cause: error.to_string() });
+                tally.add(Status::Failed(Failure::UnreadableArchive));
+                whole = false;
+                break;
+            }
         };
         let mut judged = |page: Result<Option<Page<'_>>, String>, offset: u64, target: &str| match page {
             Ok(None) => None,
@@ -187,7 +214,7 @@ pub(super) fn extract(
     let mut counts = Counts::default();
     tally.0.iter().for_each(|&(status, rows)| counts.add_many(status, rows));
     counts.read = [("records", records), ("pages", pages), ("links", links)].map(|(name, n)| (name.into(), n)).into();
-    Ok((counts, flaws))
+    Ok(Extracted { counts, flaws, whole })
 }
 
 /// Writes the uids of an earlier run's pairs as pairs of which nothing else is known, into files of this name.

@@ -158,8 +158,16 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     }
     let mut files = unique.files;
     files.push(dataset::publish(&output.join(LEDGER), &lines)?);
+    // An archive that could not be read is another one when it is tried again; the others need not be.
+    let mut inputs = inputs;
+    for (input, _) in inputs.iter_mut().zip(&collected).filter(|(_, done)| !done.whole) {
+        input.push_str(" unreadable");
+    }
+    let whole = collected.iter().all(|done| done.whole);
     let done = Marker::finish(&marker, &settings, inputs, counts, files)?;
-    fs::remove_dir_all(&folder)?;
+    if whole {
+        fs::remove_dir_all(&folder)?;
+    }
     Ok(Summary { stage: Stage::Collect, counts: done.counts })
 }
 
@@ -169,11 +177,11 @@ pub fn extract(config: &Config, archive: WarcReader, each: &mut dyn FnMut(u128, 
     let lists = Lists::read(config)?;
     let told = Told { advance: &|_| {}, flaw: &|_| {} };
     let judge = Judge { config, lists: &lists };
-    let (counts, _) = archive::extract(&judge, archive, told, &mut |uid, pair| {
+    let extracted = archive::extract(&judge, archive, told, &mut |uid, pair| {
         each(uid, pair);
         Ok(())
     })?;
-    Ok(counts)
+    Ok(extracted.counts)
 }
 
 /// What an archive is known by: its name and length. Where it lies changes nothing, and one that was missing and has
