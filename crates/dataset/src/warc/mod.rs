@@ -329,14 +329,14 @@ impl WarcReader {
             }
             Err(error) if self.compression == Compression::None => Err(error),
             Err(error) => {
-                let cut_off = error.kind() == io::ErrorKind::UnexpectedEof;
+                let (offset, ended) = (self.offset, error.kind() == io::ErrorKind::UnexpectedEof);
+                self.to_next_member()?;
+                // A member that ends too early although another one follows is damaged: it was read beyond its end.
+                let cut_off = ended && matches!(&self.input, Input::Between(window) if window.rest().is_empty());
                 let cause = if cut_off { "cut off in a member".into() } else { format!("inflate: {error}") };
-                self.flaw = Some(Flaw { offset: self.offset, cause });
-                if cut_off {
-                    self.leave(); // what stands before a cut is sound
-                } else {
-                    self.forget(); // of a member with another flaw nothing can be trusted
-                    self.to_next_member()?;
+                self.flaw = Some(Flaw { offset, cause });
+                if !cut_off {
+                    self.forget(); // nothing in it can be trusted; what stands before a cut is sound
                 }
                 Ok(false)
             }

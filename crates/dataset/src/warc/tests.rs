@@ -96,6 +96,12 @@ fn a_damaged_record_loses_nothing_else() {
         assert_eq!((entries.len(), entries[0].1.as_str(), entries[2].1.as_str()), (3, "one", "three"), "{entries:?}");
         assert!(entries[1].1.starts_with("broken: ") && entries[1].0 == one.len() as u64, "{entries:?}");
     }
+    // A flag that says that a name follows, up to a zero byte which there is none of.
+    let mut members = [gzip(&plain("one")), gzip(&plain("two"))];
+    members[0][3] |= 8;
+    members[0].iter_mut().skip(10).filter(|byte| **byte == 0).for_each(|byte| *byte = 1);
+    let found = read(&members.concat());
+    assert_eq!((found.len(), found[1].1.as_str()), (2, "two"), "{found:?}");
     let mut records = [plain("one"), plain("two"), plain("three")];
     records[1][5] = b'9';
     let start = records[0].len() as u64;
