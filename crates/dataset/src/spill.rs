@@ -299,7 +299,7 @@ mod tests {
             url: "http://a.com/i.jpg",
             caption,
             page_url: "http://a.com/",
-            license: (offset % 2 == 0).then_some(""),
+            license: offset.is_multiple_of(2).then_some(""),
             record_offset: offset,
             link: offset as u32 % 7,
             path: "IMG@/src",

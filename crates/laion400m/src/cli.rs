@@ -114,8 +114,7 @@ pub(crate) struct Settings {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Example: laion400m collect crawl/*.warc.wat.gz -o pairs; laion400m collect --sample 10 -o pairs
-/// https://data.commoncrawl.org/crawl-data/CC-MAIN-2024-10/wat.paths.gz
+/// Example: laion400m collect crawl/*.warc.wat.gz -o pairs; laion400m collect wat.paths.gz --sample 10 -o pairs
 #[derive(Debug, Args)]
 pub(crate) struct Collect {
     /// WAT or WARC archives, gzip, zstd or plain; files, addresses (http, https), or listings of them (*.paths,

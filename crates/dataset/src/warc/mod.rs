@@ -283,12 +283,12 @@ impl WarcReader {
             window.seek(magic)?;
             return Ok(true);
         }
-        if self.compression == Compression::Gzip {
-            if let Some((member, bytes)) = whole_member(window, &mut self.inflater, &mut self.content)? {
-                window.skip(member);
-                self.filled = bytes;
-                return Ok(true);
-            }
+        if self.compression == Compression::Gzip
+            && let Some((member, bytes)) = whole_member(window, &mut self.inflater, &mut self.content)?
+        {
+            window.skip(member);
+            self.filled = bytes;
+            return Ok(true);
         }
         let Input::Between(window) = std::mem::replace(&mut self.input, Input::Lost) else { return Ok(false) };
         self.input = match self.compression {
@@ -330,7 +330,7 @@ impl WarcReader {
             Err(error) if self.compression == Compression::None => Err(error),
             Err(error) => {
                 let (offset, ended) = (self.offset, error.kind() == io::ErrorKind::UnexpectedEof);
-                self.to_next_member()?;
+                self.seek_member()?;
                 // A member that ends too early although another one follows is damaged: it was read beyond its end.
                 let cut_off = ended && matches!(&self.input, Input::Between(window) if window.rest().is_empty());
                 let cause = if cut_off { "cut off in a member".into() } else { format!("inflate: {error}") };
@@ -353,7 +353,7 @@ impl WarcReader {
     }
 
     /// From the middle of a damaged member to the next place that looks like the start of one.
-    fn to_next_member(&mut self) -> io::Result<()> {
+    fn seek_member(&mut self) -> io::Result<()> {
         self.leave();
         let magic = if self.compression == Compression::Gzip { GZIP } else { ZSTD };
         if let Input::Between(window) = &mut self.input {
@@ -371,7 +371,7 @@ impl WarcReader {
         if self.compression != Compression::None {
             let inside = !matches!(self.input, Input::Between(_));
             self.forget();
-            return if inside { self.to_next_member() } else { Ok(()) };
+            return if inside { self.seek_member() } else { Ok(()) };
         }
         self.next = (offset - self.offset) as usize + 1;
         loop {

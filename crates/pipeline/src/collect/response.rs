@@ -18,8 +18,8 @@ pub(super) fn html(record: &[u8]) -> Result<Option<Cow<'_, str>>, String> {
     };
     let (head, body) = (String::from_utf8_lossy(&record[..end]), &record[end + 4..]);
     let header = |name: &str| {
-        let lines = head.lines().filter_map(|line| line.split_once(':'));
-        lines.filter(|(there, _)| there.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).last()
+        let mut lines = head.lines().rev().filter_map(|line| line.split_once(':'));
+        lines.find(|(there, _)| there.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     };
     let kind = header("content-type").unwrap_or_default().to_ascii_lowercase();
     if !(kind.is_empty() && looks_like_html(body) || kind.contains("html")) {

@@ -167,7 +167,7 @@ impl Judge<'_> {
                 let path = url.split(['?', '#']).next().unwrap_or_default();
                 let ending = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
                 let is = |known: &&str| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(known));
-                endings.iter().any(|known| is(&known))
+                endings.iter().any(is)
             }
         }
     }

@@ -339,8 +339,11 @@ mod tests {
         )
     }
 
-    /// Number, URL and alt of each image of the first page, by both ways if both can.
-    fn images(json: &[u8]) -> Result<Option<Vec<(u32, Option<String>, Option<String>)>>, String> {
+    /// Number, URL and alt.
+    type Image = (u32, Option<String>, Option<String>);
+
+    /// The images of a page, by both ways if both can.
+    fn images(json: &[u8]) -> Result<Option<Vec<Image>>, String> {
         let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
         let all = |page: Page<'_>| {
             let links = page.links.iter().filter(|link| link.path.as_deref() == Some(IMAGE));
