@@ -58,7 +58,7 @@ pub(super) fn deduplicate(sources: &[Source], archives: &[String], output: &Path
             scope.spawn(|| write_shards(&receiver, sources, archives, output, &written));
         }
         let (mut shard, mut rows) = (Shard { id: ShardId(0), parts: Vec::new() }, 0);
-        // Nobody waits for shards any more only when writing has failed, which is told below.
+        // That nobody waits for shards any more cannot be before the end; what could not be written is told below.
         let send = |shard| drop(sender.send(shard));
         for range in 1..=ranges {
             let bound = (range < ranges).then(|| u128::MAX / u128::from(ranges) * u128::from(range));

@@ -58,13 +58,6 @@ struct Image {
     title: Option<String>,
 }
 
-/// What is being read until its end tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Text {
-    Anchor,
-    Figcaption,
-}
-
 #[derive(Debug, Default)]
 struct Reader {
     base: Option<String>,
@@ -76,7 +69,7 @@ struct Reader {
     /// Images of the `<figure>` that is open.
     figure: Option<Vec<Image>>,
     figcaption: String,
-    text: Option<Text>,
+    in_figcaption: bool,
     /// The anchor that is open.
     anchor: Option<Link<'static>>,
     anchor_text: String,
@@ -138,14 +131,13 @@ impl Reader {
                 self.figure = Some(Vec::new());
             }
             // Where there is no figure it belongs to nothing that can be told.
-            "figcaption" if self.figure.is_some() => self.text = Some(Text::Figcaption),
+            "figcaption" => self.in_figcaption = self.figure.is_some(),
             "a" => {
                 self.end_anchor();
                 if let Some(href) = tag.get("href") {
                     let mut link = self.link("A@/href", href);
                     link.rel = tag.get("rel").map(|rel| rel.to_owned().into());
                     self.anchor = Some(link);
-                    self.text.get_or_insert(Text::Anchor);
                 }
             }
             "link" => {
@@ -162,7 +154,7 @@ impl Reader {
     fn end(&mut self, name: &[u8]) {
         match name {
             b"picture" => self.picture = None,
-            b"figcaption" if self.text == Some(Text::Figcaption) => self.text = None,
+            b"figcaption" => self.in_figcaption = false,
             b"figure" => self.end_figure(),
             b"a" => self.end_anchor(),
             _ => {}
@@ -173,7 +165,7 @@ impl Reader {
         if self.anchor.is_some() && self.anchor_text.len() < ANCHOR_CHARACTERS_MAX * 4 {
             self.anchor_text.push_str(characters);
         }
-        if self.text == Some(Text::Figcaption) && self.figcaption.len() < FIGCAPTION_CHARACTERS_MAX * 4 {
+        if self.in_figcaption && self.figcaption.len() < FIGCAPTION_CHARACTERS_MAX * 4 {
             self.figcaption.push_str(characters);
         }
     }
@@ -212,7 +204,7 @@ impl Reader {
         self.count += 1;
         match &mut self.figure {
             // In the caption itself stand portraits of authors and the like.
-            Some(images) if self.text != Some(Text::Figcaption) => images.push(image),
+            Some(images) if !self.in_figcaption => images.push(image),
             _ => self.push_image(image, None),
         }
     }
@@ -246,9 +238,7 @@ impl Reader {
 
     fn end_figure(&mut self) {
         let Some(images) = self.figure.take() else { return };
-        if self.text == Some(Text::Figcaption) {
-            self.text = None;
-        }
+        self.in_figcaption = false;
         let caption = std::mem::take(&mut self.figcaption);
         let caption: String = caption.chars().take(FIGCAPTION_CHARACTERS_MAX).collect();
         images.into_iter().for_each(|image| self.push_image(image, Some(&caption)));
@@ -256,9 +246,6 @@ impl Reader {
 
     fn end_anchor(&mut self) {
         let Some(mut link) = self.anchor.take() else { return };
-        if self.text == Some(Text::Anchor) {
-            self.text = None;
-        }
         let text = std::mem::take(&mut self.anchor_text);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         link.text = Some(text.chars().take(ANCHOR_CHARACTERS_MAX).collect::<String>().into());

@@ -21,7 +21,7 @@ const RETRIES_MAX: u32 = 5;
 /// Without a byte for so long, a connection is broken.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Longest listing; that of a crawl has 100,000 paths and below 20 MB.
-const LISTING_BYTES_MAX: u64 = 256 << 20;
+const LISTING_BYTES_MAX: u64 = 64 << 20;
 
 /// How archives are chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,16 +69,18 @@ pub fn archives(inputs: &[PathBuf], choice: &Choice) -> Result<Vec<PathBuf>> {
 }
 
 fn listing(path: &Path) -> Result<String> {
-    let mut text = String::new();
+    let file = whole(open(path)?, path)?;
+    let text = if file.starts_with(&[0x1F, 0x8B]) { whole(MultiGzDecoder::new(&file[..]), path)? } else { file };
+    String::from_utf8(text).map_err(|error| Error::format(path, error))
+}
+
+fn whole(source: impl Read, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(LISTING_BYTES_MAX).read_to_end(&mut bytes)?;
-    let read = if bytes.starts_with(&[0x1F, 0x8B]) {
-        MultiGzDecoder::new(&bytes[..]).take(LISTING_BYTES_MAX).read_to_string(&mut text)
-    } else {
-        (&bytes[..]).read_to_string(&mut text)
-    };
-    read.map_err(|error| Error::format(path, error))?;
-    Ok(text)
+    source.take(LISTING_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| Error::format(path, error))?;
+    if bytes.len() as u64 > LISTING_BYTES_MAX {
+        return Err(Error::format(path, format!("a listing of over {LISTING_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Whether an archive lies on a web server.
@@ -114,6 +116,8 @@ impl Remote {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = Client::builder()
             .user_agent(concat!("laion400m/", env!("CARGO_PKG_VERSION")))
+            // Nobody but the user says whom to ask: a redirect could lead into a private network.
+            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(20))
             .read_timeout(SILENCE_MAX)
             .build()
@@ -243,6 +247,12 @@ mod tests {
         let local = Choice { base: "/data".into(), sample: Some(1), ..Choice::default() };
         assert!(archives(&[path], &local).expect("a listing")[0].starts_with("/data/crawl-data"));
         assert!(archives(&[folder.path().join("none*")], &local).is_err());
+        let long = folder.path().join("long.paths.gz");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        (0..65).for_each(|_| gzip.write_all(&vec![b'a'; 1 << 20]).expect("memory"));
+        fs::write(&long, gzip.finish().expect("memory")).expect("room");
+        let error = archives(&[long], &local).expect_err("not cut off quietly").to_string();
+        assert!(error.contains("long.paths.gz: a listing of over"), "{error}");
     }
 
     /// Answers each connection with the next of these, and tells the heads of the requests.
@@ -288,6 +298,8 @@ mod tests {
     fn what_a_server_will_not_give_is_an_error() {
         let (result, _) = read(&["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]);
         assert!(result.expect_err("not there").to_string().contains("404"));
+        let (result, _) = read(&["HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"]);
+        assert!(result.expect_err("not followed").to_string().contains("302"));
         let (result, _) = read(&[
             "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123",
             "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789",
