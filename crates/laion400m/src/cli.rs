@@ -117,7 +117,7 @@ pub(crate) struct Settings {
 /// Example: laion400m collect crawl/*.warc.wat.gz -o pairs; laion400m collect wat.paths.gz --sample 10 -o pairs
 #[derive(Debug, Args)]
 pub(crate) struct Collect {
-    /// WAT or WARC archives, gzip, zstd or plain; files, addresses (http, https), or listings of them (*.paths,
+    /// WAT or WARC archives, gzip, zstd or plain; files, addresses (http, https, s3), or listings of them (*.paths,
     /// *.paths.gz)
     #[arg(required = true, value_name = "ARCHIVE")]
     pub(crate) archives: Vec<PathBuf>,

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use dataset::spill::SpillWriter;
 use dataset::warc::{WarcEntry, WarcReader};
 use pipeline::collect::{Config, extract};
 
@@ -27,11 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let [documents] = rest {
         config.documents = serde_json::from_value(text(documents))?;
     }
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    let counts = extract(&config, reader, &mut |uid, pair| {
-        bytes += pair.url.len() + pair.caption.len();
-        rows.push((uid, pair.url.to_owned(), pair.caption.to_owned(), pair.page_url.to_owned()));
-    })?;
-    println!("{} rows of {} candidates, {bytes} bytes", rows.len(), counts.rows);
+    let mut rows = SpillWriter::default();
+    let counts = extract(&config, reader, &mut |uid, pair| rows.push(uid, pair))?;
+    println!("{} rows of {} candidates, {} bytes", counts.kept, counts.rows, rows.bytes());
     Ok(())
 }

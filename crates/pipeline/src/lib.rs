@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod remote;
 mod tls;
 
 pub mod collect;

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -113,7 +114,6 @@ fn row_of(key: String) -> KeptRow {
 /// Files of LAION-400M that are packed, and a `kill -9` at five random moments.
 #[test]
 fn a_killed_pack_gives_the_same_bytes() {
-    let (seed, mut random) = random();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let name = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
     for shard in 0..3 {
@@ -129,20 +129,51 @@ fn a_killed_pack_gives_the_same_bytes() {
         tar.publish().expect("room");
         write_table(&path.with_extension("parquet"), rows).expect("room");
     }
-    let pack = |output: &str, moment| {
+    same_bytes_after_kills(5, folder.path(), |output, moment| {
         let formats = ["--format", "tfds,webdataset,parquet,hf", "--quiet"];
         run_or_kill(&[&["pack", &name("laion"), "-o", &name(output)], &formats[..]].concat(), moment)
-    };
-    let started = Instant::now();
-    assert_eq!(pack("calm", None), Some(0));
-    let whole = started.elapsed();
-    let expected = files(&folder.path().join("calm"));
-    let mut kills = 0;
-    while kills < 5 {
-        kills += u32::from(pack("disturbed", Some(whole.mul_f32(random.unit()))).is_none());
-        if pack("disturbed", None) != Some(0) || files(&folder.path().join("disturbed")) != expected {
-            panic!("seed {seed}: another package after {kills} kills");
+    });
+}
+
+/// Archives that share half of their pairs, and a `kill -9` at ten random moments.
+#[test]
+fn a_killed_collect_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    for archive in 0..8 {
+        let mut records = String::new();
+        for page in archive * 150..archive * 150 + 300 {
+            let link = |i| format!(r#"{{"path":"IMG@/src","url":"/{page}/{i}.jpg","alt":"a red car number {i}"}}"#);
+            let links = (0..100).map(link).collect::<Vec<_>>().join(",");
+            let json = format!(
+                r#"{{"Envelope":{{"Payload-Metadata":{{"HTTP-Response-Metadata":{{"HTML-Metadata":{{"Links":[{links}]}}}}}},"WARC-Header-Metadata":{{"WARC-Target-URI":"http://a.com/{page}"}}}}}}"#
+            );
+            let head = format!("WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: {}\r\n\r\n", json.len());
+            records.extend([&head, &json, "\r\n\r\n"]);
         }
-        fs_err::remove_dir_all(folder.path().join("disturbed")).expect("there");
+        fs_err::write(folder.path().join(format!("{archive}.warc.wat")), records).expect("room");
+    }
+    same_bytes_after_kills(10, folder.path(), |output, moment| {
+        run_or_kill(&["collect", &name("*.warc.wat"), "-o", &name(output), "--quiet"], moment)
+    });
+    let pairs = fs_err::read_to_string(folder.path().join("calm/pairs.json")).expect("a marker");
+    let counts: serde_json::Value = serde_json::from_str(&pairs).expect("JSON");
+    assert_eq!((&counts["kept"], &counts["dropped"]["duplicate"]), (&135_000.into(), &105_000.into()));
+}
+
+/// Does some work into `calm`, and into `disturbed` with as many kills, each followed by a rerun.
+fn same_bytes_after_kills(most: u32, folder: &Path, work: impl Fn(&str, Option<Duration>) -> Option<i32>) {
+    let (seed, mut random) = random();
+    let started = Instant::now();
+    assert_eq!(work("calm", None), Some(0));
+    let whole = started.elapsed();
+    let expected = files(&folder.join("calm"));
+    let mut kills = 0;
+    while kills < most {
+        kills += u32::from(work("disturbed", Some(whole.mul_f32(random.unit()))).is_none());
+        if work("disturbed", None) != Some(0) || files(&folder.join("disturbed")) != expected {
+            panic!("seed {seed}: other files after {kills} kills");
+        }
+        fs_err::remove_dir_all(folder.join("disturbed")).expect("there");
     }
 }

@@ -20,6 +20,7 @@ use crate::download::Downloader;
 use crate::filter::Filter;
 use crate::{collect, embed, pack};
 
+pub(crate) use recipe::Pattern;
 pub use recipe::{Recipe, expand};
 pub use report::{Report, Truth};
 

@@ -6,6 +6,7 @@ use dataset::{Error, Result, Run, publish};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::remote::is_remote;
 use crate::{collect, download, embed, filter};
 
 /// What `build` reads: where the crawl is, and the settings of every stage. What is left out is LAION-400M's.
@@ -58,8 +59,7 @@ impl Recipe {
 
     /// The archives, patterns expanded and listings read, in order.
     pub fn archives(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let place =
-            |archive: &PathBuf| if collect::is_remote(archive) { archive.clone() } else { folder.join(archive) };
+        let place = |archive: &PathBuf| if is_remote(archive) { archive.clone() } else { folder.join(archive) };
         let inputs: Vec<_> = self.archives.iter().map(place).collect();
         collect::archives(&inputs, &collect::Choice::default())
     }
@@ -79,16 +79,29 @@ impl Recipe {
     }
 }
 
+/// A file name with one `*`, which stands for any letters.
+pub(crate) struct Pattern<'a>(&'a str, &'a str);
+
+impl<'a> Pattern<'a> {
+    pub(crate) fn new(name: &'a str) -> Option<Self> {
+        name.split_once('*').map(|(start, end)| Self(start, end))
+    }
+
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        let Self(start, end) = self;
+        name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+    }
+}
+
 /// The files a path means: itself, or all that fit the `*` of its last component, in order.
 pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let Some((start, end)) = name.split_once('*') else { return Ok(vec![path.into()]) };
+    let Some(pattern) = Pattern::new(name) else { return Ok(vec![path.into()]) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end) {
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches(name)) {
             found.push(path);
         }
     }

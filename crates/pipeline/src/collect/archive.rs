@@ -75,7 +75,7 @@ impl Runs<'_> {
             return Ok(Done { ledger, spills: spills(&done.files), whole: true });
         }
         let mut ledger = Ledger { archive: super::name(archive), counts: Counts::default(), flaws: Vec::new() };
-        let reader = match super::input::open(archive).and_then(|source| WarcReader::new(source, archive)) {
+        let reader = match crate::remote::open(archive).and_then(|source| WarcReader::new(source, archive)) {
             Ok(reader) => reader,
             Err(error) => {
                 self.progress.warn(&format!("collect: {error}"));

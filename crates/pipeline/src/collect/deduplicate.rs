@@ -15,7 +15,7 @@ use fs_err as fs;
 /// Bytes of pairs that are in memory as one range.
 const RANGE_BYTES: u64 = 32 << 20;
 /// More ranges mean more, and shorter, reads of every file: with more pairs than so many ranges hold, ranges grow.
-const RANGES_MAX: u64 = 4096;
+const RANGES_MAX: u64 = 16_384;
 
 /// A file of pairs, and whose it is.
 #[derive(Debug)]

@@ -1,25 +1,17 @@
-//! Which archives, and how to read them: files, or what a web server has.
+//! Which archives.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use dataset::{Error, Result, spill};
 use flate2::read::MultiGzDecoder;
-use fs_err as fs;
-use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode};
-use tokio::runtime::Runtime;
 
 use crate::build::expand;
+use crate::remote;
 
 /// Where Common Crawl's listings start.
 pub const COMMON_CRAWL: &str = "https://data.commoncrawl.org/";
-/// Times that a broken connection is made again without a byte in between.
-const RETRIES_MAX: u32 = 5;
-/// Without a byte for so long, a connection is broken.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Longest listing; that of a crawl has 100,000 paths and below 20 MB.
 const LISTING_BYTES_MAX: u64 = 64 << 20;
 
@@ -40,8 +32,9 @@ impl Default for Choice {
     }
 }
 
-/// The archives that some inputs mean: files, patterns with one `*` in the last component, addresses (`http`, `https`),
-/// and listings as Common Crawl has them (`wat.paths.gz`, `warc.paths`, here or at an address).
+/// The archives that some inputs mean: files, addresses (`http`, `https`, `s3`), patterns with one `*` in the last
+/// component for files and `s3`, and listings as Common Crawl has them (`wat.paths.gz`, `warc.paths`, here or at an
+/// address).
 pub fn archives(inputs: &[PathBuf], choice: &Choice) -> Result<Vec<PathBuf>> {
     let mut found = BTreeSet::new();
     for input in inputs {
@@ -49,11 +42,11 @@ pub fn archives(inputs: &[PathBuf], choice: &Choice) -> Result<Vec<PathBuf>> {
         if name.ends_with(".paths") || name.ends_with(".paths.gz") {
             let slash = if choice.base.ends_with('/') { "" } else { "/" };
             found.extend(listing(input)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| {
-                let absolute = is_remote(Path::new(line)) || line.starts_with('/');
+                let absolute = remote::is_remote(Path::new(line)) || line.starts_with('/');
                 PathBuf::from(if absolute { line.to_owned() } else { format!("{}{slash}{line}", choice.base) })
             }));
-        } else if is_remote(input) {
-            found.insert(input.clone());
+        } else if remote::is_remote(input) {
+            found.extend(remote::expand(input)?);
         } else {
             found.extend(expand(input)?);
         }
@@ -69,7 +62,7 @@ pub fn archives(inputs: &[PathBuf], choice: &Choice) -> Result<Vec<PathBuf>> {
 }
 
 fn listing(path: &Path) -> Result<String> {
-    let file = whole(open(path)?, path)?;
+    let file = whole(remote::open(path)?, path)?;
     let text = if file.starts_with(&[0x1F, 0x8B]) { whole(MultiGzDecoder::new(&file[..]), path)? } else { file };
     String::from_utf8(text).map_err(|error| Error::format(path, error))
 }
@@ -83,148 +76,11 @@ fn whole(source: impl Read, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether an archive lies on a web server.
-pub(crate) fn is_remote(path: &Path) -> bool {
-    path.to_str().is_some_and(|path| path.starts_with("http://") || path.starts_with("https://"))
-}
-
-/// The bytes of an archive.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
-    if !is_remote(path) {
-        return Ok(Box::new(fs::File::open(path)?));
-    }
-    let url = path.to_string_lossy().into_owned();
-    Ok(Box::new(Remote::open(url).map_err(|error| Error::format(path, error))?))
-}
-
-/// A file of a web server, read in one go, and gone on with where the connection breaks.
-struct Remote {
-    runtime: Runtime,
-    client: Client,
-    url: String,
-    body: Option<Response>,
-    part: bytes::Bytes,
-    at: u64,
-    /// Bytes of the whole, if the server says so.
-    length: Option<u64>,
-    failures: u32,
-}
-
-impl Remote {
-    fn open(url: String) -> io::Result<Self> {
-        crate::tls::install_crypto().map_err(io::Error::other)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = Client::builder()
-            .user_agent(concat!("laion400m/", env!("CARGO_PKG_VERSION")))
-            // Nobody but the user says whom to ask: a redirect could lead into a private network.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(20))
-            .read_timeout(SILENCE_MAX)
-            .build()
-            .map_err(io::Error::other)?;
-        let part = bytes::Bytes::new();
-        let mut remote = Self { runtime, client, url, body: None, part, at: 0, length: None, failures: 0 };
-        while remote.body.is_none() {
-            let connected = remote.connect();
-            remote.again_after(connected)?;
-        }
-        Ok(remote)
-    }
-
-    /// Asks for what has not been read.
-    fn connect(&mut self) -> Result<(), Broken> {
-        let mut request = self.client.get(&self.url);
-        if self.at > 0 {
-            request = request.header(RANGE, format!("bytes={}-", self.at));
-        }
-        // Sending sets a timer, which needs the runtime at once.
-        let response =
-            self.runtime.block_on(async { request.send().await }).map_err(|error| Broken::Passing(reason(&error)))?;
-        let status = response.status();
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(Broken::Passing(format!("the server answers {status}")));
-        }
-        if !status.is_success() {
-            return Err(Broken::For(format!("the server answers {status}")));
-        }
-        if self.at == 0 {
-            self.length = response.content_length();
-        } else {
-            let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
-            if status != StatusCode::PARTIAL_CONTENT || !range.starts_with(&format!("bytes {}-", self.at)) {
-                return Err(Broken::For("the connection broke, and the server cannot go on in the middle".into()));
-            }
-        }
-        self.body = Some(response);
-        Ok(())
-    }
-
-    /// Waits after a failure that may pass; any other, or too many, are the end.
-    fn again_after<T>(&mut self, result: Result<T, Broken>) -> io::Result<Option<T>> {
-        let cause = match result {
-            Ok(value) => return Ok(Some(value)),
-            Err(Broken::For(cause)) => return Err(io::Error::other(cause)),
-            Err(Broken::Passing(cause)) => cause,
-        };
-        self.body = None;
-        if self.failures == RETRIES_MAX {
-            return Err(io::Error::other(format!("{cause} ({} attempts)", self.failures + 1)));
-        }
-        std::thread::sleep(Duration::from_millis(250 << self.failures));
-        self.failures += 1;
-        Ok(None)
-    }
-}
-
-/// Why a connection does not work.
-enum Broken {
-    /// Trying again may help.
-    Passing(String),
-    For(String),
-}
-
-/// With the causes behind it, which reqwest does not write out.
-fn reason(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-impl Read for Remote {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.part.is_empty() {
-            let result = match &mut self.body {
-                None => self.connect().map(|()| None),
-                Some(body) => match self.runtime.block_on(body.chunk()) {
-                    Ok(Some(part)) => Ok(Some(part)),
-                    Ok(None) if self.length.is_some_and(|length| self.at < length) => {
-                        Err(Broken::Passing(format!("the answer ends at byte {}", self.at)))
-                    }
-                    Ok(None) => return Ok(0),
-                    Err(error) => Err(Broken::Passing(reason(&error))),
-                },
-            };
-            if let Some(Some(part)) = self.again_after(result)? {
-                self.failures = 0;
-                self.at += part.len() as u64;
-                self.part = part;
-            }
-        }
-        let bytes = out.len().min(self.part.len());
-        out[..bytes].copy_from_slice(&self.part.split_to(bytes));
-        Ok(bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
     use std::io::Write;
-    use std::net::TcpListener;
 
     #[test]
     fn a_listing_is_sampled_by_its_seed() {
@@ -253,57 +109,5 @@ mod tests {
         fs::write(&long, gzip.finish().expect("memory")).expect("room");
         let error = archives(&[long], &local).expect_err("not cut off quietly").to_string();
         assert!(error.contains("long.paths.gz: a listing of over"), "{error}");
-    }
-
-    /// Answers each connection with the next of these, and tells the heads of the requests.
-    fn serve(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/a.warc.gz", listener.local_addr().expect("bound"));
-        let heads = std::thread::spawn(move || {
-            answers
-                .into_iter()
-                .map(|answer| {
-                    let (mut stream, _) = listener.accept().expect("a connection");
-                    let (mut head, mut byte) = (Vec::new(), [0]);
-                    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("a request") == 1 {
-                        head.push(byte[0]);
-                    }
-                    stream.write_all(&answer).expect("somebody reads");
-                    String::from_utf8_lossy(&head).to_ascii_lowercase()
-                })
-                .collect()
-        });
-        (url, heads)
-    }
-
-    fn read(answers: &[&str]) -> (io::Result<String>, Vec<String>) {
-        let (url, heads) = serve(answers.iter().map(|answer| answer.as_bytes().to_vec()).collect());
-        let mut text = String::new();
-        let result = Remote::open(url).and_then(|mut remote| remote.read_to_string(&mut text)).map(|_| text);
-        (result, heads.join().expect("no panic"))
-    }
-
-    #[test]
-    fn a_broken_connection_is_gone_on_with() {
-        let (text, heads) = read(&[
-            "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123",
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 4-9/10\r\nContent-Length: 6\r\n\r\n456789",
-        ]);
-        assert_eq!(text.expect("all of it"), "0123456789");
-        assert!(!heads[1].contains("range:") && heads[2].contains("range: bytes=4-"), "{heads:?}");
-    }
-
-    #[test]
-    fn what_a_server_will_not_give_is_an_error() {
-        let (result, _) = read(&["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]);
-        assert!(result.expect_err("not there").to_string().contains("404"));
-        let (result, _) = read(&["HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"]);
-        assert!(result.expect_err("not followed").to_string().contains("302"));
-        let (result, _) = read(&[
-            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123",
-            "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789",
-        ]);
-        assert!(result.expect_err("from the start again").to_string().contains("in the middle"));
     }
 }

@@ -28,7 +28,8 @@ use archive::{Done, Runs, Told};
 use deduplicate::{Source, deduplicate};
 use rules::{Judge, Lists};
 
-pub(crate) use input::is_remote;
+use crate::remote::is_remote;
+
 pub use input::{COMMON_CRAWL, Choice, archives};
 pub use rules::{Documents, Rules};
 
@@ -104,8 +105,8 @@ pub const LEDGER: &str = "archives.jsonl";
 
 /// Collects the pairs of WAT and WARC archives into shards below `output`.
 ///
-/// An archive is a file, or an address that starts with `http`. A damaged record, or an archive that cannot be read, is reported and counted, and costs nothing else. If every
-/// archive is unreadable, that is an error.
+/// An archive is a file, or an address (`http`, `https`, `s3`). A damaged record, or an archive that cannot be read, is
+/// reported and counted, and costs nothing else. If every archive is unreadable, that is an error.
 pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn Progress) -> Result<Summary> {
     let mut archives = archives.to_vec();
     archives.sort();
@@ -187,7 +188,7 @@ pub fn extract(config: &Config, archive: WarcReader, each: &mut dyn FnMut(u128, 
 /// What an archive is known by: its name and length. Where it lies changes nothing, and one that was missing and has
 /// come since is another input.
 fn input(archive: &Path) -> String {
-    if input::is_remote(archive) {
+    if is_remote(archive) {
         return archive.to_string_lossy().into_owned();
     }
     match fs::metadata(archive) {

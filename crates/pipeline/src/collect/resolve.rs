@@ -20,18 +20,30 @@ pub(super) fn python(base: &str, url: &str) -> String {
     plain(base, url).unwrap_or_else(|| urljoin(base, url))
 }
 
-/// The same where nothing has to be thought about: the path or the host and path of another page, in plain letters.
+/// The same where nothing has to be thought about: all in plain letters, no dots or empty segments to take out.
 fn plain(base: &str, url: &str) -> Option<String> {
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'%' | b'~');
-    if !url.starts_with('/') || url.starts_with("///") || !url.bytes().all(letters) || url.contains("/.") {
+    if url.is_empty() || url.starts_with('.') || !url.bytes().all(letters) || url.contains("/.") {
         return None;
     }
     let (scheme, rest) = base.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
-    let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    if host.is_empty() || !host.bytes().all(letters) || url == "//" {
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if host.is_empty() || !host.bytes().all(letters) {
         return None;
     }
-    Some(if url.starts_with("//") { format!("{scheme}:{url}") } else { format!("{scheme}://{host}{url}") })
+    let parts = match url.as_bytes() {
+        [b'/', b'/', b'/', ..] | [b'/', b'/'] => return None,
+        [b'/', b'/', ..] => [scheme, ":", url, "", ""],
+        [b'/', ..] => [scheme, "://", host, url, ""],
+        _ => {
+            let folder = &path[..path.rfind('/')? + 1];
+            if !path.bytes().all(letters) || path.contains("/.") || path.contains("//") || url.contains("//") {
+                return None;
+            }
+            [scheme, "://", host, folder, url]
+        }
+    };
+    Some(parts.concat())
 }
 
 fn urljoin(base: &str, url: &str) -> String {
@@ -220,7 +232,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_short_way_leads_to_the_same_place(
-            base in "(https?|HTTP|ftp)://[a-b.:@\\[]{0,3}([/?#]\\PC{0,9})?|\\PC{0,9}",
+            base in "(https?|HTTP|ftp)://[a-b.:@\\[]{0,3}([/?#](\\PC{0,9}|[a-c/.%;?# -]{0,9}))?|\\PC{0,9}",
             url in "/{0,3}[a-c/.%;?# -]{0,9}",
         ) {
             if let Some(found) = plain(&base, &url) {

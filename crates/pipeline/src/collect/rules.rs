@@ -232,7 +232,7 @@ impl Judge<'_> {
         }
         let url = link.url.as_deref().ok_or(Reason::NoUrl)?;
         let absolute = |url: &str| url.starts_with("http://") || url.starts_with("https://");
-        let url = if absolute(url) {
+        let url = if absolute(url) || url.starts_with("data:") {
             Cow::Borrowed(url)
         } else {
             let base = base.map(|base| resolve::python(page_url, base));

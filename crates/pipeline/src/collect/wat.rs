@@ -101,14 +101,16 @@ fn quick(json: &[u8], wanted: Wanted) -> Option<Option<Page<'_>>> {
     let target = memmem::rfind(json, TARGET)? + TARGET.len();
     let mut page = Page { url: Some(value(&json[target..])?), ..Page::default() };
     let html = &json[html..];
-    // A base is rare; where one may be, the record is parsed whole.
-    if base.find(html).is_some() {
-        return None;
-    }
     let Some(start) = links.find(html) else {
-        return links_of_any_kind.find(html).is_none().then_some(Some(page));
+        let none = links_of_any_kind.find(html).is_none() && base.find(html).is_none();
+        return none.then_some(Some(page));
     };
+    if base.find(&html[..start]).is_some() {
+        page.base = value::<Head<'_>>(html.strip_prefix(b"\"HTML-Metadata\":{\"Head\":")?)?.base;
+    }
     let links = &html[start + links.needle().len()..];
+    // Most links are to other pages, and shorter.
+    page.links.reserve(if wanted.images_only { links.len() / 512 } else { links.len() / 128 });
     let mut last = 0;
     for place in memchr::memchr_iter(b'{', links) {
         let (before, object) = (&links[..place], &links[place..]);
@@ -136,7 +138,8 @@ fn quick(json: &[u8], wanted: Wanted) -> Option<Option<Page<'_>>> {
         page.link_count += 1;
         last = place;
     }
-    Some(Some(page))
+    // The head stands before the links; what stands behind them has to be looked at closely.
+    base.find(&links[last..]).is_none().then_some(Some(page))
 }
 
 /// The link at the front, if all its values are texts without a backslash.
@@ -147,14 +150,16 @@ fn flat(json: &[u8]) -> Option<Link<'_>> {
         rest = rest.strip_prefix(b":")?;
         let value = plain_text(&mut rest)?;
         let field = match name {
-            b"path" => &mut link.path,
-            b"url" => &mut link.url,
-            b"alt" => &mut link.alt,
-            b"text" => &mut link.text,
-            b"rel" => &mut link.rel,
-            _ => &mut None,
+            b"path" => Some(&mut link.path),
+            b"url" => Some(&mut link.url),
+            b"alt" => Some(&mut link.alt),
+            b"text" => Some(&mut link.text),
+            b"rel" => Some(&mut link.rel),
+            _ => None,
         };
-        if field.replace(std::str::from_utf8(value).ok()?.into()).is_some() {
+        if let Some(field) = field
+            && field.replace(std::str::from_utf8(value).ok()?.into()).is_some()
+        {
             return None; // twice
         }
         match rest.split_first()? {

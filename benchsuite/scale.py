@@ -1,0 +1,78 @@
+"""Collects pairs by the ten million and more: CPU, memory, and bytes on the disk.
+
+usage: scale.py PROGRAM ENDLESS_CRAWL FOLDER [ARCHIVES PAIRS_OF_AN_ARCHIVE]...,
+where ENDLESS_CRAWL is `cargo build --release -p pipeline --example endless_crawl`
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+SIZES = [(10, 1_000), (10, 100_000), (10, 1_000_000), (100, 1_000_000)]
+
+
+def used(folder):
+    """Bytes of all files of a folder; files may go meanwhile."""
+    total = 0
+    for path, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.stat(os.path.join(path, name)).st_size
+            except FileNotFoundError:
+                pass
+    return total
+
+
+def collect(program, crawl, folder, archives, pairs):
+    """CPU seconds, peak memory in MB, seconds, most bytes on the disk, bytes of the shards, and unique pairs."""
+    server = subprocess.Popen([crawl, str(pairs)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    address = server.stdout.readline().strip()
+    shutil.rmtree(folder, ignore_errors=True)
+    inputs = [f"{address}/{number}" for number in range(archives)]
+    start, most, running = time.time(), 0, True
+
+    def watch():
+        nonlocal most
+        while running:
+            most = max(most, used(folder))
+            time.sleep(2)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    command = [program, "collect", *inputs, "-o", str(folder), "--rules", "cc2dataset", "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    running = False
+    watcher.join()
+    server.communicate()
+    assert process.returncode == 0
+    counts = json.loads((folder / "pairs.json").read_text())
+    unique = (archives - 1) * (pairs - pairs // 5) + pairs
+    assert counts["kept"] == unique and counts["dropped"]["duplicate"] == archives * pairs - unique, counts
+    shards = used(folder)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, time.time() - start, max(most, shards), shards, unique
+
+
+def main(program, crawl, folder, sizes):
+    model = next((line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    print(f"{model or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    print("| pairs | unique | CPU seconds | µs a pair | seconds | memory, MB | most on disk, GB | shards, GB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for archives, pairs in sizes:
+        cpu, memory, seconds, most, shards, unique = collect(program, crawl, folder, archives, pairs)
+        total = archives * pairs
+        each = cpu / total * 1e6
+        print(f"| {total:,} | {unique:,} | {cpu:.1f} | {each:.2f} | {seconds:.0f} | {memory:.0f} | {most / 1e9:.2f} | {shards / 1e9:.2f} |", flush=True)
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    numbers = list(map(int, sys.argv[4:]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), list(zip(numbers[::2], numbers[1::2])) or SIZES)
