@@ -58,10 +58,20 @@ named! {
         CollectedBefore = "collected_before",
         /// `X-Robots-Tag` forbids the use.
         RobotsTag = "robots_tag",
+        /// The host's robots.txt disallows it.
+        RobotsTxt = "robots_txt",
+        /// `TDM-Reservation` reserves the rights of text and data mining.
+        TdmReservation = "tdm_reservation",
         /// The address is private, loopback, link-local or otherwise not public.
         PrivateAddress = "private_address",
         /// Fewer bytes than the recipe asks for.
         ImageTooFewBytes = "image_too_few_bytes",
+        /// Its shorter side has fewer pixels than the recipe asks for.
+        ImageTooSmall = "image_too_small",
+        /// More pixels than the recipe allows.
+        ImageTooLarge = "image_too_large",
+        /// Longer for its width, or wider for its height, than the recipe allows.
+        AspectRatio = "aspect_ratio",
         /// A row whose picture is not in its shard: it was never downloaded.
         NoImage = "no_image",
         /// A picture that no row of its shard belongs to.
@@ -86,6 +96,8 @@ named! {
         BrokenRecord = "broken_record",
         /// An archive cannot be opened at all.
         UnreadableArchive = "unreadable_archive",
+        /// Not asked for: its host did not answer many requests before it, or wants to be left alone.
+        HostUnavailable = "host_unavailable",
         /// The host name does not resolve.
         Dns = "dns",
         /// No connection.

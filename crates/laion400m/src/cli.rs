@@ -202,21 +202,67 @@ pub(crate) struct Download {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Side of the stored square, in pixels
+    /// Side of the stored picture, in pixels
     #[arg(long, value_name = "PIXELS")]
     pub(crate) image_size: Option<u32>,
+    /// Which side becomes so long, and what becomes of the other
+    #[arg(long, value_enum)]
+    pub(crate) resize_mode: Option<ResizeMode>,
+    /// Leave smaller pictures as they are
+    #[arg(long)]
+    pub(crate) resize_only_if_bigger: bool,
+    /// Drop pictures whose shorter side has fewer pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) image_side_min: Option<u32>,
+    /// Drop pictures of more pixels
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) image_area_max: Option<u64>,
+    /// Drop pictures whose longer side is more times their shorter one
+    #[arg(long, value_name = "RATIO")]
+    pub(crate) aspect_ratio_max: Option<f64>,
     /// Deadline of a request, redirects included
     #[arg(long, value_name = "MILLISECONDS")]
     pub(crate) timeout_ms: Option<u64>,
     /// Requests under way at once
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<usize>,
+    /// Requests under way at once to one host
+    #[arg(long, value_name = "N")]
+    pub(crate) host_concurrency: Option<usize>,
+    /// Further attempts after a failure that may pass
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<u32>,
     /// How the program introduces itself; say how to reach you
     #[arg(long, value_name = "TEXT")]
     pub(crate) user_agent: Option<String>,
     /// Ask private and loopback addresses, too: only for a web of your own
     #[arg(long)]
     pub(crate) allow_private: bool,
+    /// Ask for what a host's robots.txt disallows: only with the host's consent
+    #[arg(long)]
+    pub(crate) ignore_robots_txt: bool,
+    /// Keep images whose X-Robots-Tag says noai, noimageai, noindex, noimageindex or none
+    #[arg(long)]
+    pub(crate) ignore_robots_tag: bool,
+    /// Keep images whose owner reserves the rights of text and data mining (TDM-Reservation: 1)
+    #[arg(long)]
+    pub(crate) ignore_tdm_reservation: bool,
+}
+
+/// How pictures are resized, as img2dataset calls it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ResizeMode {
+    /// Not at all
+    No,
+    /// The shorter side
+    KeepRatio,
+    /// The longer side
+    KeepRatioLargest,
+    /// The shorter side; the square in the middle is kept
+    CenterCrop,
+    /// The longer side; the picture stands in a white square
+    Border,
 }
 
 /// Example: laion400m embed images -o embeddings --model clip-vit-base-patch32

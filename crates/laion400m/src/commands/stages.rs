@@ -60,8 +60,26 @@ pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended>
 pub(super) fn download(options: cli::Download, printer: &Printer) -> Result<Ended> {
     let mut config: download::Config = settings(&options.settings)?;
     config.image_size = options.image_size.unwrap_or(config.image_size);
+    if let Some(mode) = options.resize_mode {
+        config.resize_mode = match mode {
+            cli::ResizeMode::No => download::ResizeMode::No,
+            cli::ResizeMode::KeepRatio => download::ResizeMode::KeepRatio,
+            cli::ResizeMode::KeepRatioLargest => download::ResizeMode::KeepRatioLargest,
+            cli::ResizeMode::CenterCrop => download::ResizeMode::CenterCrop,
+            cli::ResizeMode::Border => download::ResizeMode::Border,
+        };
+    }
+    config.resize_only_if_bigger |= options.resize_only_if_bigger;
+    config.image_side_min = options.image_side_min.unwrap_or(config.image_side_min);
+    config.image_area_max = options.image_area_max.or(config.image_area_max);
+    config.aspect_ratio_max = options.aspect_ratio_max.or(config.aspect_ratio_max);
     config.timeout_ms = options.timeout_ms.unwrap_or(config.timeout_ms);
     config.concurrency = options.concurrency.unwrap_or(config.concurrency);
+    config.host_concurrency = options.host_concurrency.unwrap_or(config.host_concurrency);
+    config.retries = options.retries.unwrap_or(config.retries);
+    config.robots_txt &= !options.ignore_robots_txt;
+    config.robots_tag &= !options.ignore_robots_tag;
+    config.tdm_reservation &= !options.ignore_tdm_reservation;
     config.user_agent = options.user_agent.unwrap_or(config.user_agent);
     config.allow_private |= options.allow_private;
     told(&download::run(&config, &options.pairs, &options.output, printer)?, printer)

@@ -2,11 +2,11 @@
 
 mod client;
 mod guard;
+mod hosts;
 mod resize;
 mod robots;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use dataset::picture::{self, Limits};
 use dataset::schema::{ImageRow, Pair, hex};
@@ -21,20 +21,33 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::Sha256;
-use tokio::sync::Semaphore;
 
 use client::{Fetched, Fetcher};
 
+pub use resize::ResizeMode;
+
 /// Settings of the stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Side of the stored square, in pixels; LAION-400M: 256.
+    /// Side of the stored picture, in pixels; LAION-400M: 256.
     pub image_size: u32,
+    /// Which side, and what becomes of the other; LAION-400M: a square with a border.
+    pub resize_mode: ResizeMode,
+    /// Whether smaller pictures stay as they are.
+    pub resize_only_if_bigger: bool,
     /// JPEG quality of the stored image, 1 to 100; img2dataset: 95.
     pub encode_quality: u8,
     /// Images of fewer bytes are dropped; LAION-400M: 5,000.
     pub image_bytes_min: u64,
+    /// Pictures whose shorter side has fewer pixels are dropped; LAION-400M: 0.
+    pub image_side_min: u32,
+    /// Pictures of more pixels are dropped; LAION-400M: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_area_max: Option<u64>,
+    /// Pictures whose longer side is more times their shorter one are dropped; LAION-400M: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aspect_ratio_max: Option<f64>,
     /// Bodies of more bytes are cut off and fail.
     pub image_bytes_max: u64,
     /// Pictures of more pixels are not decoded; PIL's limit.
@@ -47,10 +60,18 @@ pub struct Config {
     pub redirects_max: u32,
     /// Requests under way at once.
     pub concurrency: usize,
+    /// Requests under way at once to one host.
+    pub host_concurrency: usize,
     /// How the program introduces itself.
     pub user_agent: String,
-    /// The name by which `X-Robots-Tag` may speak to this program alone.
+    /// The name by which robots.txt and `X-Robots-Tag` may speak to this program alone.
     pub robots_token: String,
+    /// Whether nothing is asked for that the host's robots.txt disallows. LAION-400M did not look at it.
+    pub robots_txt: bool,
+    /// Whether images are left out whose `X-Robots-Tag` forbids the use. LAION-400M did not look at it.
+    pub robots_tag: bool,
+    /// Whether images are left out whose `TDM-Reservation` reserves the rights of text and data mining.
+    pub tdm_reservation: bool,
     /// Whether private, loopback and link-local addresses may be asked: only for a web of one's own.
     pub allow_private: bool,
 }
@@ -60,17 +81,43 @@ impl Config {
     pub fn laion400m() -> Self {
         Self {
             image_size: 256,
+            resize_mode: ResizeMode::Border,
+            resize_only_if_bigger: false,
             encode_quality: 95,
             image_bytes_min: 5_000,
+            image_side_min: 0,
+            image_area_max: None,
+            aspect_ratio_max: None,
             image_bytes_max: 64 << 20,
             pixels_max: Limits::default().pixels_max,
             timeout_ms: 10_000,
             retries: 1,
             redirects_max: 10,
             concurrency: 64,
+            host_concurrency: 4,
             user_agent: concat!("laion400m/", env!("CARGO_PKG_VERSION")).into(),
             robots_token: "laion400m".into(),
+            robots_txt: true,
+            robots_tag: true,
+            tdm_reservation: true,
             allow_private: false,
+        }
+    }
+}
+
+impl Config {
+    /// Why a picture of this size is left out, in img2dataset's order.
+    fn refuses(&self, width: u32, height: u32) -> Option<Reason> {
+        let (shorter, longer) = (width.min(height), width.max(height));
+        match () {
+            () if shorter < self.image_side_min => Some(Reason::ImageTooSmall),
+            () if self.image_area_max.is_some_and(|most| u64::from(width) * u64::from(height) > most) => {
+                Some(Reason::ImageTooLarge)
+            }
+            () if self.aspect_ratio_max.is_some_and(|most| f64::from(longer) / f64::from(shorter) > most) => {
+                Some(Reason::AspectRatio)
+            }
+            () => None,
         }
     }
 }
@@ -133,16 +180,13 @@ impl Downloader {
         let mut counts = Counts::default();
         let mut tar = TarWriter::create(&tar_path(output, id))?;
         let mut table = TableWriter::<ImageRow>::create(&output.join(format!("{id}.parquet")))?;
-        let permits = Arc::new(Semaphore::new(self.config.concurrency.max(1)));
         let rows = TableReader::<Pair>::open_batched(&input, WINDOW)?;
         let fetches = futures::stream::iter(rows.zip(0..)).map(|(pair, row)| {
-            let (fetcher, permits, config) = (self.fetcher.clone(), permits.clone(), self.config.clone());
+            let (fetcher, config) = (self.fetcher.clone(), self.config.clone());
             async move {
                 let pair = pair?;
                 let key = SampleKey { shard: id, row };
-                let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
                 let (status, fetched) = fetcher.fetch(&pair.url).await;
-                drop(permit);
                 let work = move || finish(&config, &pair, key, status, fetched);
                 tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
             }
@@ -213,9 +257,22 @@ fn store(config: &Config, body: &[u8], row: &mut ImageRow) -> Result<Vec<u8>, (S
     row.original_width = Some(decoded.pixels.width() as i32);
     row.original_height = Some(decoded.pixels.height() as i32);
     row.exif = Some(decoded.exif);
-    let damaged = || (Status::Failed(Failure::ImageDamaged), "cannot be resized".to_owned());
+    let (width, height) = (decoded.pixels.width(), decoded.pixels.height());
+    if let Some(reason) = config.refuses(width, height) {
+        return Err((Status::Dropped(reason), format!("{width} x {height} pixels")));
+    }
     row.phash = resize::perceptual_hash(&decoded.pixels);
-    let stored = resize::border(&decoded.pixels, config.image_size).ok_or_else(damaged)?;
+    let stored = resize::resize(
+        decoded.pixels,
+        config.resize_mode,
+        config.image_size,
+        config.resize_only_if_bigger,
+        config.pixels_max,
+    );
+    let stored = stored.ok_or_else(|| {
+        let message = format!("{width} x {height} pixels would become more than {}", config.pixels_max);
+        (Status::Failed(Failure::TooManyPixels), message)
+    })?;
     (row.width, row.height) = (Some(stored.width() as i32), Some(stored.height() as i32));
     let encoded = picture::encode_jpeg(&stored, config.encode_quality);
     encoded.map_err(|error| (Status::Failed(Failure::ImageDamaged), error.to_string()))
