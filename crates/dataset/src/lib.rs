@@ -34,6 +34,7 @@ pub mod array_record;
 pub mod croissant;
 pub mod encoded;
 pub mod hub;
+pub mod list;
 pub mod load;
 pub mod npy;
 pub mod picture;
@@ -52,7 +53,9 @@ pub use error::{Error, Result};
 pub use key::{SHARD_ROWS, SampleKey, ShardId};
 pub use label::Nsfw;
 pub use progress::{Progress, Silent, Task};
-pub use publish::{Draft, FileEntry, Marker, file_crc32c, file_sha256, list_shards, publish, remove_temporary};
+pub use publish::{
+    Draft, FileEntry, Marker, file_crc32c, file_sha256, list_shards, publish, remove_shards, remove_temporary,
+};
 pub use row::{FromBatch, Row};
 pub use run::{EmbeddingFiles, Packages, Run};
 pub use status::{Counts, Failure, Reason, Stage, Status, Summary};

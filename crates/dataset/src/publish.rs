@@ -260,6 +260,14 @@ impl Marker {
     }
 }
 
+/// Removes the shards of a folder from this one on.
+pub fn remove_shards(folder: &Path, extension: &str, from: ShardId) -> Result<()> {
+    for id in list_shards(folder, extension)?.into_iter().filter(|id| *id >= from) {
+        fs::remove_file(folder.join(format!("{id}.{extension}")))?;
+    }
+    Ok(())
+}
+
 /// The shards of a folder whose files end so (`parquet`, `tar`, `json`), in order: every file named by digits.
 pub fn list_shards(folder: &Path, extension: &str) -> Result<Vec<ShardId>> {
     let mut ids = Vec::new();

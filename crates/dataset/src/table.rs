@@ -142,6 +142,12 @@ pub(crate) fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::f
     Ok(builder)
 }
 
+/// The names of a file's columns.
+pub(crate) fn columns(path: &Path) -> Result<Vec<String>> {
+    let builder = open(path)?;
+    Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
+}
+
 /// The next batch. Damaged pages make the crate `parquet` divide by zero: that, too, is an error of the file.
 pub(crate) fn next_batch(batches: &mut ParquetRecordBatchReader, path: &Path) -> Option<Result<RecordBatch>> {
     let next = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| batches.next()));
@@ -179,8 +185,7 @@ impl<R: FromBatch> TableReader<R> {
 
     /// The names of a file's columns.
     pub fn columns(path: &Path) -> Result<Vec<String>> {
-        let builder = open(path)?;
-        Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
+        columns(path)
     }
 
     /// Rows in the whole file.

@@ -192,14 +192,22 @@ pub(crate) enum Rules {
     Cc2dataset,
 }
 
-/// Example: laion400m download pairs -o images
+/// Example: laion400m download pairs -o images; laion400m download list.csv --url-col link --caption-col text -o images
 #[derive(Debug, Args)]
 pub(crate) struct Download {
-    /// Folder of pairs
-    pub(crate) pairs: PathBuf,
+    /// Folder of pairs; or lists of URLs: txt, csv, tsv, json, jsonl (each also .gz) or parquet, files, addresses (http, https,
+    /// s3), or folders of lists
+    #[arg(required = true, value_name = "PAIRS")]
+    pub(crate) pairs: Vec<PathBuf>,
     /// Where the shards go
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
+    /// Column of URLs in lists [default: url]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) url_col: Option<String>,
+    /// Column of captions in lists
+    #[arg(long, value_name = "NAME")]
+    pub(crate) caption_col: Option<String>,
     #[command(flatten)]
     pub(crate) settings: Settings,
     /// Side of the stored picture, in pixels

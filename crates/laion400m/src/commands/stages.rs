@@ -1,6 +1,7 @@
 //! The stages, each alone.
 
 use anyhow::{Context, Result, ensure};
+use dataset::list::ListColumns;
 use dataset::released::Join;
 use dataset::tfds::FileFormat;
 use dataset::{Packages, Run, Summary};
@@ -82,7 +83,17 @@ pub(super) fn download(options: cli::Download, printer: &Printer) -> Result<Ende
     config.tdm_reservation &= !options.ignore_tdm_reservation;
     config.user_agent = options.user_agent.unwrap_or(config.user_agent);
     config.allow_private |= options.allow_private;
-    told(&download::run(&config, &options.pairs, &options.output, printer)?, printer)
+    let columns = options.url_col.is_some() || options.caption_col.is_some();
+    let pairs = match &options.pairs[..] {
+        [folder] if folder.is_dir() && !columns => folder.clone(),
+        lists => {
+            let folder = options.output.join(".pairs");
+            let url = options.url_col.unwrap_or_else(|| "url".into());
+            download::pairs(&download::lists(lists)?, &ListColumns { url, caption: options.caption_col }, &folder)?;
+            folder
+        }
+    };
+    told(&download::run(&config, &pairs, &options.output, printer)?, printer)
 }
 
 pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {

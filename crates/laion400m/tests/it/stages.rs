@@ -3,6 +3,8 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use dataset::schema::ImageRow;
+use dataset::table::read_table;
 use fs_err as fs;
 use serde_json::Value;
 
@@ -47,8 +49,30 @@ fn the_stages_one_by_one_make_what_build_makes() {
     let (again, before) = ("by-hand/again/laion400m/images", "by-hand/packages/tfds/laion400m/images");
     assert!(files(&web.path(again)) == files(&web.path(before)), "another package");
     the_forms_of_a_run_do_not_depend_on_where_its_rows_are(&web);
+    a_list_gives_the_pictures_of_its_urls(&web);
     the_service_answers(&run);
     stats_and_verify_take_a_tfds_folder(&web);
+}
+
+/// Any table with URLs is a list: a shard of pairs gives the same pictures under the same keys.
+fn a_list_gives_the_pictures_of_its_urls(web: &Web) {
+    let list = web.name("by-hand/pairs/00000.parquet");
+    let listed = web.name("listed");
+    let arguments = ["download", &list, "--caption-col", "caption", "-o", &listed, "--allow-private"];
+    let arguments = [&arguments[..], &["--timeout-ms", "10000"]].concat();
+    let said = call(&arguments);
+    assert_eq!(said.status, Some(1), "{said:?}");
+    let rows = |folder: &str| {
+        let rows = read_table::<ImageRow>(&web.path(folder).join("00000.parquet")).expect("a table");
+        let known = rows.into_iter().map(|row| (row.key, row.url, row.caption, row.error_code, row.sha256));
+        known.collect::<Vec<_>>()
+    };
+    assert_eq!(rows("listed"), rows("by-hand/images"));
+    let before = files(&web.path("listed"));
+    assert_eq!(call(&arguments).status, Some(1), "a second call says the same");
+    assert!(files(&web.path("listed")) == before, "and changes nothing");
+    call(&["download", &list, "--url-col", "link", "-o", &web.name("other")])
+        .could_not_run(&["00000.parquet", "\"link\""]);
 }
 
 /// `--format` makes one form alone, out of the stages' folders or out of packages, or adds it to those that are there.

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use dataset::spill::{Bucket, Collected, Entry, Spill, create_table, to_batch};
-use dataset::{FileEntry, Result, ShardId, list_shards, remove_temporary};
-use fs_err as fs;
+use dataset::{FileEntry, Result, ShardId, remove_shards, remove_temporary};
 
 /// Bytes of pairs that are in memory as one range.
 const RANGE_BYTES: u64 = 32 << 20;
@@ -93,9 +92,7 @@ pub(super) fn deduplicate(sources: &[Source], archives: &[String], output: &Path
     written.sort_by_key(|(id, _): &(ShardId, _)| *id);
     unique.files = written.into_iter().map(|(_, file)| file).collect::<Result<_>>()?;
     // Shards of a call that had other archives would look like more of these.
-    for id in list_shards(output, "parquet")?.into_iter().filter(|id| id.0 as usize >= unique.files.len()) {
-        fs::remove_file(output.join(format!("{id}.parquet")))?;
-    }
+    remove_shards(output, "parquet", ShardId(unique.files.len() as u32))?;
     Ok(unique)
 }
 

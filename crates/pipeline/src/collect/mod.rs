@@ -28,7 +28,7 @@ use archive::{Done, Runs, Told};
 use deduplicate::{Source, deduplicate};
 use rules::{Judge, Lists};
 
-use crate::remote::is_remote;
+use crate::remote;
 
 pub use input::{COMMON_CRAWL, Choice, archives};
 pub use rules::{Documents, Rules};
@@ -125,7 +125,7 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     let folder = output.join(".runs");
     let settings = serde_json::json!(config);
     let earlier = earlier_pairs(&config.against)?;
-    let inputs: Vec<_> = archives.iter().chain(config.lists()).chain(&earlier).map(|path| input(path)).collect();
+    let inputs: Vec<_> = archives.iter().chain(config.lists()).chain(&earlier).map(|path| remote::name(path)).collect();
     if let Some(done) = Marker::done(&marker, &settings, &inputs)? {
         return Ok(Summary { stage: Stage::Collect, counts: done.counts });
     }
@@ -185,18 +185,6 @@ pub fn extract(config: &Config, archive: WarcReader, each: &mut dyn FnMut(u128, 
     Ok(extracted.counts)
 }
 
-/// What an archive is known by: its name and length. Where it lies changes nothing, and one that was missing and has
-/// come since is another input.
-fn input(archive: &Path) -> String {
-    if is_remote(archive) {
-        return archive.to_string_lossy().into_owned();
-    }
-    match fs::metadata(archive) {
-        Ok(metadata) => format!("{} {}", name(archive), metadata.len()),
-        Err(_) => format!("{} missing", name(archive)),
-    }
-}
-
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -233,7 +221,7 @@ fn collect_all(runs: &Runs<'_>, archives: &[PathBuf]) -> Result<Vec<Done>> {
                 loop {
                     let position = next.fetch_add(1, Ordering::Relaxed);
                     let Some(archive) = archives.get(position) else { return };
-                    let run = runs.collect(archive, input(archive), ShardId(position as u32));
+                    let run = runs.collect(archive, remote::name(archive), ShardId(position as u32));
                     results.lock().expect("no thread panics with the lock")[position] = Some(run);
                 }
             });

@@ -111,7 +111,7 @@ fn back_off(url: &str, attempts: u32) -> Duration {
 impl Inner {
     /// One attempt, all its redirects included. The deadline is for asking, not for waiting to ask.
     async fn attempt(&self, url: &str, fetched: &mut Fetched) -> Result<Vec<u8>, End> {
-        let mut url = Url::parse(url).map_err(|error| (Status::Dropped(Reason::UrlInvalid), error.to_string()))?;
+        let mut url = parse(url)?;
         let mut deadline = Duration::from_millis(self.config.timeout_ms);
         for hop in 0..=self.config.redirects_max {
             self.check(&url)?;
@@ -258,6 +258,16 @@ impl Inner {
 
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// The address that is meant: white space goes from its ends, what is no ASCII is escaped, and without a scheme it is https.
+fn parse(url: &str) -> Result<Url, End> {
+    let url = url.trim();
+    if url.is_empty() {
+        return Err((Status::Dropped(Reason::NoUrl), "no URL".into()));
+    }
+    let parsed = if url.starts_with("//") { Url::parse(&format!("https:{url}")) } else { Url::parse(url) };
+    parsed.map_err(|error| (Status::Dropped(Reason::UrlInvalid), error.to_string()))
 }
 
 /// Where a redirect leads.

@@ -3,6 +3,7 @@
 mod client;
 mod guard;
 mod hosts;
+mod list;
 mod resize;
 mod robots;
 
@@ -24,6 +25,7 @@ use sha2::Sha256;
 
 use client::{Fetched, Fetcher};
 
+pub use list::{lists, pairs};
 pub use resize::ResizeMode;
 
 /// Settings of the stage.

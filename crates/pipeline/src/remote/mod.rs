@@ -26,6 +26,19 @@ pub(crate) fn is_remote(path: &Path) -> bool {
     path.to_str().is_some_and(|path| schemes.iter().any(|scheme| path.starts_with(scheme)))
 }
 
+/// What a file or address is known by: where a file lies changes nothing, and one that was missing and has come since is
+/// another input.
+pub(crate) fn name(path: &Path) -> String {
+    if is_remote(path) {
+        return path.to_string_lossy().into_owned();
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match fs::metadata(path) {
+        Ok(metadata) => format!("{name} {}", metadata.len()),
+        Err(_) => format!("{name} missing"),
+    }
+}
+
 /// The bytes of a file or of what an address leads to.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     if !is_remote(path) {
