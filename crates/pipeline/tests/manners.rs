@@ -28,18 +28,21 @@ impl Server {
     fn new(answer: impl Fn(&str, &str) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let (asked, now, most) =
-            (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (answer, noted, seen): (Arc<Answer>, _, _) = (Arc::new(answer), asked.clone(), most.clone());
+        let (asked, most) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicUsize>::default());
+        let (noted, seen, now) = (asked.clone(), most.clone(), AtomicUsize::new(0));
+        let answer = Arc::new(move |host: &str, path: &str| {
+            noted.lock().expect("no panic").push(format!("{host}{path}"));
+            seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let answer = answer(host, path);
+            // Before it is sent: whoever has it may ask again at once.
+            now.fetch_sub(1, Ordering::SeqCst);
+            answer
+        });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (answer, noted, now, seen) = (answer.clone(), noted.clone(), now.clone(), seen.clone());
-                std::thread::spawn(move || {
-                    seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // A client that goes away is none of our business.
-                    let _ = serve(stream, &*answer, &noted);
-                    now.fetch_sub(1, Ordering::SeqCst);
-                });
+                let answer = answer.clone();
+                // A client that goes away is none of our business.
+                std::thread::spawn(move || drop(serve(stream, &*answer)));
             }
         });
         Self { port, asked, most }
@@ -71,7 +74,7 @@ fn rows(images: &Path) -> Vec<ImageRow> {
     read_table(&images.join("00000.parquet")).expect("a table")
 }
 
-fn serve(mut stream: TcpStream, answer: &Answer, noted: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
     let mut head = String::new();
     let mut lines = BufReader::new(stream.try_clone()?);
     while lines.read_line(&mut head)? > 2 {}
@@ -79,7 +82,6 @@ fn serve(mut stream: TcpStream, answer: &Answer, noted: &Mutex<Vec<String>>) -> 
     let host = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("host: ").map(str::to_owned));
     let host = host.unwrap_or_default();
     let host = host.split('.').next().unwrap_or_default();
-    noted.lock().expect("no panic").push(format!("{host}{path}"));
     stream.write_all(&answer(host, path))
 }
 
