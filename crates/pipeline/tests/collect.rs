@@ -223,8 +223,11 @@ fn a_second_call_changes_nothing() {
     let first: Summary = run(&Config::laion400m(), &archive, &out, &Silent).expect("collected");
     let written = || fs::metadata(out.join("00000.parquet")).and_then(|meta| meta.modified()).expect("there");
     let before = written();
+    // As a kill leaves it that comes after the last file.
+    fs::create_dir(out.join(".runs")).expect("room");
     assert_eq!(run(&Config::laion400m(), &archive, &out, &Silent).expect("collected"), first);
     assert_eq!(written(), before);
+    assert!(!out.join(".runs").exists(), "nothing stays that was only in between");
     assert!(run(&everything(), &archive, &out, &Silent).is_err(), "other settings");
 }
 

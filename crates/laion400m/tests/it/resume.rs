@@ -171,9 +171,10 @@ fn same_bytes_after_kills(most: u32, folder: &Path, work: impl Fn(&str, Option<D
     let mut kills = 0;
     while kills < most {
         kills += u32::from(work("disturbed", Some(whole.mul_f32(random.unit()))).is_none());
-        if work("disturbed", None) != Some(0) || files(&folder.join("disturbed")) != expected {
-            panic!("seed {seed}: other files after {kills} kills");
-        }
+        assert_eq!(work("disturbed", None), Some(0), "seed {seed}");
+        let found = files(&folder.join("disturbed"));
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "seed {seed}");
+        assert!(found == expected, "seed {seed}: other bytes after {kills} kills");
         fs_err::remove_dir_all(folder.join("disturbed")).expect("there");
     }
 }

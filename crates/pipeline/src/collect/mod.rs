@@ -127,6 +127,10 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     let earlier = earlier_pairs(&config.against)?;
     let inputs: Vec<_> = archives.iter().chain(config.lists()).chain(&earlier).map(|path| remote::name(path)).collect();
     if let Some(done) = Marker::done(&marker, &settings, &inputs)? {
+        // Left by a call that was killed after its last file; with archives still to be tried, it would not be done.
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
         return Ok(Summary { stage: Stage::Collect, counts: done.counts });
     }
     let lists = Lists::read(config)?;
