@@ -66,7 +66,8 @@ impl Fetcher {
             .pool_max_idle_per_host(config.host_concurrency)
             .build()
             .map_err(|error| Error::Invalid(format!("set up the HTTP client: {error}")))?;
-        let (hosts, requests) = (Hosts::new(config.host_concurrency), Semaphore::new(config.concurrency.max(1)));
+        let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
+        let hosts = Hosts::new(config.host_concurrency);
         Ok(Self(Arc::new(Inner { client, config: config.clone(), hosts, requests })))
     }
 

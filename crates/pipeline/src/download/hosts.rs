@@ -48,7 +48,7 @@ struct State {
 
 impl Hosts {
     pub(super) fn new(concurrency: usize) -> Self {
-        Self { concurrency: concurrency.max(1), all: Mutex::default() }
+        Self { concurrency: concurrency.clamp(1, Semaphore::MAX_PERMITS), all: Mutex::default() }
     }
 
     pub(super) fn of(&self, url: &Url) -> Arc<Host> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use dataset::list::{ListColumns, ListReader, is_list};
 use dataset::schema::{Pair, uid};
 use dataset::table::TableWriter;
-use dataset::{Counts, Error, Marker, Result, SHARD_ROWS, ShardId, Status, remove_shards};
+use dataset::{Counts, Error, Marker, Result, SHARD_ROWS, ShardId, Status, file_sha256, remove_shards};
 use fs_err as fs;
 
 use crate::remote;
@@ -17,7 +17,9 @@ use crate::remote;
 pub fn pairs(lists: &[PathBuf], columns: &ListColumns, output: &Path) -> Result<()> {
     let marker = output.join("pairs.json");
     let settings = serde_json::json!({"url_column": columns.url, "caption_column": columns.caption});
-    let inputs: Vec<_> = lists.iter().map(|list| remote::name(list)).collect();
+    // By its content: people edit lists.
+    let input = |list: &PathBuf| if remote::is_remote(list) { Ok(remote::name(list)) } else { file_sha256(list) };
+    let inputs = lists.iter().map(input).collect::<Result<Vec<_>>>()?;
     if Marker::done(&marker, &settings, &inputs)?.is_some() {
         return Ok(());
     }
@@ -102,6 +104,13 @@ mod tests {
         assert_eq!((last.url.as_str(), last.caption.as_str()), ("http://a.com/10000", "picture 10000"));
         assert_eq!((last.archive.as_str(), last.record_offset, last.source.as_str()), ("a.csv", 10_000, "list"));
         assert_eq!((rows[2][0].url.as_str(), rows[2][0].caption.as_str()), ("", "no address"));
+
+        let edited = fs::read_to_string(&a).expect("a list").replace("a.com/10000", "b.com/10000");
+        fs::write(&a, edited).expect("room");
+        pairs(std::slice::from_ref(&a), &columns, &output).expect("a list");
+        let last = read_table::<Pair>(&output.join("00001.parquet")).expect("sound").remove(0);
+        assert_eq!(last.url, "http://b.com/10000", "a list that was edited is read again");
+        assert!(!output.join("00002.parquet").exists(), "the other list is not among them any more");
 
         let other = ListColumns { url: "text".into(), caption: None };
         assert!(pairs(&[a], &other, &output).is_err(), "another list in the same folder");
