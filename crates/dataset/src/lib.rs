@@ -31,6 +31,7 @@ mod publish;
 mod run;
 
 pub mod array_record;
+pub mod carried;
 pub mod croissant;
 pub mod encoded;
 pub mod hub;

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_cast::cast;
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Fields};
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
+use crate::carried::{self, Object};
 use crate::table::Batches;
 use crate::{Error, Result};
 
@@ -22,12 +23,14 @@ const ROW_BYTES_MAX: u64 = 16 << 20;
 const BATCH_ROWS: usize = 1024;
 
 /// A row of a list. Values that are missing, null or no text are absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListRow {
     /// As it stands there.
     pub url: Option<String>,
     /// As it stands there.
     pub caption: Option<String>,
+    /// The further columns that are wanted; of CSV and TSV texts.
+    pub more: Object,
 }
 
 /// Which columns are what.
@@ -37,6 +40,25 @@ pub struct ListColumns {
     pub url: String,
     /// Column of captions, if there is one.
     pub caption: Option<String>,
+    /// Further columns that are wanted.
+    pub more: Vec<String>,
+}
+
+impl ListColumns {
+    fn all(&self) -> impl Iterator<Item = &String> {
+        [Some(&self.url), self.caption.as_ref()].into_iter().flatten().chain(&self.more)
+    }
+}
+
+/// What is known of the further columns before a row is read.
+#[derive(Clone, Debug)]
+pub enum MoreFields {
+    /// The file says what they hold.
+    Told(Fields),
+    /// The values say it.
+    InValues,
+    /// All are texts, whatever they mean.
+    Texts,
 }
 
 /// The kinds of lists, by their extension.
@@ -58,7 +80,10 @@ fn kind(path: &Path) -> Result<(&'static str, bool)> {
 }
 
 /// Reads a list row by row. All but `parquet` come out of `open`, which opens the path.
-pub struct ListReader(Rows);
+pub struct ListReader {
+    rows: Rows,
+    more: MoreFields,
+}
 
 type Rows = Box<dyn Iterator<Item = Result<ListRow>>>;
 
@@ -77,7 +102,11 @@ impl ListReader {
     ) -> Result<Self> {
         let (kind, gzip) = kind(path)?;
         if kind == "parquet" {
-            return Ok(Self(table(path, columns)?));
+            let (rows, fields) = table(path, columns)?;
+            return Ok(Self { rows, more: MoreFields::Told(fields) });
+        }
+        if kind == "txt" && !columns.more.is_empty() {
+            return Err(missing(path, &columns.more[0], &[]));
         }
         let source = open(path)?;
         let source = if gzip { Box::new(MultiGzDecoder::new(source)) } else { source };
@@ -86,13 +115,19 @@ impl ListReader {
         let rows = match kind {
             "txt" => Box::new(
                 lines(source, path)
-                    .map(|line| line.map(|(_, line)| ListRow { url: text(line.trim_ascii()), caption: None })),
+                    .map(|line| line.map(|(_, line)| ListRow { url: text(line.trim_ascii()), ..ListRow::default() })),
             ),
             "jsonl" => json_lines(source, path, columns),
             "json" => json(source, path, columns)?,
             _ => separated(source, path, columns, if kind == "csv" { b',' } else { b'\t' })?,
         };
-        Ok(Self(Box::new(rows.inspect(move |_| room.store(ROW_BYTES_MAX, Ordering::Relaxed)))))
+        let more = if kind.starts_with("json") { MoreFields::InValues } else { MoreFields::Texts };
+        Ok(Self { rows: Box::new(rows.inspect(move |_| room.store(ROW_BYTES_MAX, Ordering::Relaxed))), more })
+    }
+
+    /// What the further columns hold, as far as it is known by now.
+    pub fn more(&self) -> &MoreFields {
+        &self.more
     }
 }
 
@@ -100,7 +135,7 @@ impl Iterator for ListReader {
     type Item = Result<ListRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
+        self.rows.next()
     }
 }
 
@@ -153,15 +188,17 @@ fn json_lines(source: impl BufRead + 'static, path: &Path, columns: &ListColumns
         let (number, line) = line?;
         let object = serde_json::from_slice(&line).map_err(|error| error.to_string());
         object
-            .and_then(|object| from_json(&object, &columns))
+            .and_then(|object| from_json(object, &columns))
             .map_err(|cause| Error::format(&file, format!("line {number}: {cause}")))
     }))
 }
 
-fn from_json(object: &Value, columns: &ListColumns) -> Result<ListRow, String> {
-    let Value::Object(object) = object else { return Err("a row is an object with names".into()) };
+fn from_json(object: Value, columns: &ListColumns) -> Result<ListRow, String> {
+    let Value::Object(mut object) = object else { return Err("a row is an object with names".into()) };
     let text = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
-    Ok(ListRow { url: text(&columns.url), caption: columns.caption.as_deref().and_then(text) })
+    let (url, caption) = (text(&columns.url), columns.caption.as_deref().and_then(text));
+    object.retain(|name, _| columns.more.contains(name));
+    Ok(ListRow { url, caption, more: object })
 }
 
 /// An array of objects, one after the other.
@@ -194,7 +231,7 @@ fn json(mut source: impl BufRead + 'static, path: &Path, columns: &ListColumns) 
             }
             let mut objects = serde_json::Deserializer::from_reader(&mut source).into_iter();
             let object = objects.next().unwrap_or(Ok(Value::Null)).map_err(|cause| error(&cause, row, &path))?;
-            from_json(&object, &columns).map(Some).map_err(|cause| error(&cause, row, &path))
+            from_json(object, &columns).map(Some).map_err(|cause| error(&cause, row, &path))
         })();
         ended = !matches!(next, Ok(Some(_)));
         next.transpose()
@@ -222,33 +259,39 @@ fn separated(source: impl Read + 'static, path: &Path, columns: &ListColumns, de
     let place =
         |name: &String| names.iter().position(|known| known == name).ok_or_else(|| missing(&path, name, &names));
     let (url, caption) = (place(&columns.url)?, columns.caption.as_ref().map(place).transpose()?);
+    let more = columns.more.iter().map(|name| Ok((name.clone(), place(name)?))).collect::<Result<Vec<_>>>()?;
     Ok(Box::new(rows.into_byte_records().map(move |row| {
         let row = row.map_err(|error| Error::format(&path, error))?;
         let value = |place: usize| row.get(place).and_then(text);
-        Ok(ListRow { url: value(url), caption: caption.and_then(value) })
+        let more = more.iter().map(|(name, place)| (name.clone(), value(*place).into())).collect();
+        Ok(ListRow { url: value(url), caption: caption.and_then(value), more })
     })))
 }
 
 fn missing(path: &Path, name: &str, names: &[String]) -> Error {
-    Error::format(path, format!("no column {name:?}; there are {}", names.join(", ")))
+    let there = if names.is_empty() { "nothing but URLs".into() } else { names.join(", ") };
+    Error::format(path, format!("no column {name:?}; there are {there}"))
 }
 
-fn table(path: &Path, columns: &ListColumns) -> Result<Rows> {
-    let wanted: Vec<&str> =
-        [Some(&columns.url), columns.caption.as_ref()].into_iter().flatten().map(String::as_str).collect();
-    let names = crate::table::columns(path)?;
+fn table(path: &Path, columns: &ListColumns) -> Result<(Rows, Fields)> {
+    let wanted: Vec<&str> = columns.all().map(String::as_str).collect();
+    let schema = crate::table::schema(path)?;
     for name in &wanted {
-        if !names.iter().any(|known| known == name) {
+        if schema.field_with_name(name).is_err() {
+            let names: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
             return Err(missing(path, name, &names));
         }
     }
+    let field = |name: &String| schema.fields().find(name).map(|(_, field)| field.clone());
+    let fields = columns.more.iter().filter_map(field).collect();
     let (columns, path): (_, PathBuf) = (columns.clone(), path.into());
-    Ok(Box::new(Batches::open(&path, BATCH_ROWS, Some(&wanted))?.flat_map(move |batch| {
+    let rows = Batches::open(&path, BATCH_ROWS, Some(&wanted))?.flat_map(move |batch| {
         match batch.and_then(|batch| rows(&batch, &columns, &path)) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],
         }
-    })))
+    });
+    Ok((Box::new(rows), fields))
 }
 
 fn rows(batch: &RecordBatch, columns: &ListColumns, path: &Path) -> Result<Vec<ListRow>> {
@@ -259,8 +302,15 @@ fn rows(batch: &RecordBatch, columns: &ListColumns, path: &Path) -> Result<Vec<L
         Ok(texts.as_string::<i32>().clone())
     };
     let (urls, captions) = (texts(&columns.url)?, columns.caption.as_deref().map(texts).transpose()?);
+    let places: Vec<_> = columns.more.iter().filter_map(|name| batch.schema().index_of(name).ok()).collect();
+    let more = batch.project(&places).map_err(|error| error.to_string()).and_then(|more| carried::objects(&more));
+    let mut more = more.map_err(|cause| Error::format(path, cause))?.into_iter();
     let value = |texts: &StringArray, row: usize| (!texts.is_null(row)).then(|| texts.value(row).to_owned());
-    let row = |row| ListRow { url: value(&urls, row), caption: captions.as_ref().and_then(|texts| value(texts, row)) };
+    let row = |row| ListRow {
+        url: value(&urls, row),
+        caption: captions.as_ref().and_then(|texts| value(texts, row)),
+        more: more.next().unwrap_or_default(),
+    };
     Ok((0..batch.num_rows()).map(row).collect())
 }
 
@@ -270,14 +320,14 @@ mod tests {
     use std::io::Write;
 
     fn read(name: &str, content: &[u8], caption: bool) -> Result<Vec<ListRow>> {
-        let columns = ListColumns { url: "url".into(), caption: caption.then(|| "text".into()) };
+        let columns = ListColumns { url: "url".into(), caption: caption.then(|| "text".into()), more: Vec::new() };
         let content = content.to_vec();
         ListReader::open(Path::new(name), &columns, |_| Ok(Box::new(io::Cursor::new(content))))?.collect()
     }
 
     fn row(url: &str, caption: &str) -> ListRow {
         let value = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        ListRow { url: value(url), caption: value(caption) }
+        ListRow { url: value(url), caption: value(caption), more: Object::new() }
     }
 
     #[test]
@@ -318,6 +368,23 @@ mod tests {
     }
 
     #[test]
+    fn further_columns_come_along() {
+        let columns = ListColumns { url: "url".into(), caption: None, more: vec!["n".into(), "box".into()] };
+        let read = |name: &str, content: &'static [u8]| {
+            let reader = ListReader::open(Path::new(name), &columns, |_| Ok(Box::new(content)));
+            reader.and_then(Iterator::collect::<Result<Vec<_>>>)
+        };
+        let rows = read("a.jsonl", br#"{"url":"x","n":7,"box":[0.5],"other":1}"#).expect("a list");
+        assert_eq!(serde_json::to_string(&rows[0].more).expect("plain data"), r#"{"box":[0.5],"n":7}"#);
+        let rows = read("a.csv", b"n,url,box,other\n7,x,[0.5],1\n").expect("a list");
+        assert_eq!(serde_json::to_string(&rows[0].more).expect("plain data"), r#"{"box":"[0.5]","n":"7"}"#);
+        let error = read("a.csv", b"n,url\n").expect_err("no box").to_string();
+        assert!(error.contains("no column \"box\"; there are n, url"), "{error}");
+        let error = read("a.txt", b"x\n").expect_err("no columns").to_string();
+        assert!(error.contains("a.txt: no column \"n\""), "{error}");
+    }
+
+    #[test]
     fn errors_name_the_place() {
         let cases: [(&str, &[u8], &str); 9] = [
             ("a.xlsx", b"", "a.xlsx: a list is a txt, csv"),
@@ -340,7 +407,7 @@ mod tests {
     fn a_row_without_end_is_an_error_and_takes_little_memory() {
         let endless = |start: &'static [u8]| {
             let source = start.chain(io::repeat(b'a').take(64 << 20));
-            let columns = ListColumns { url: "url".into(), caption: None };
+            let columns = ListColumns { url: "url".into(), caption: None, more: Vec::new() };
             let name = if start.starts_with(b"url") {
                 "a.csv"
             } else if start.starts_with(b"[") {

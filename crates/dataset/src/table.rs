@@ -1,8 +1,11 @@
 //! Parquet tables of rows.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, FieldRef, Schema, SchemaRef};
+use arrow_select::concat::concat_batches;
 use fs_err as fs;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
@@ -22,19 +25,30 @@ pub struct TableWriter<R: Row> {
     writer: ArrowWriter<Draft>,
     path: PathBuf,
     rows: Vec<R>,
+    /// Columns that stand before those of the rows, and how many of their rows are written.
+    beside: Option<(RecordBatch, usize)>,
 }
 
 impl<R: Row> TableWriter<R> {
     /// Starts the file that will be `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        Self::with_properties(path, WriterProperties::builder().set_compression(Compression::SNAPPY))
+        Self::with_properties(path, snappy())
+    }
+
+    /// The same with further columns, which come first: row i of them belongs to row i.
+    pub fn create_beside(path: &Path, columns: RecordBatch) -> Result<Self> {
+        let properties = snappy().set_max_row_group_row_count(Some(BATCH_ROWS)).build();
+        let schema = joined(&columns, R::schema());
+        let writer = ArrowWriter::try_new(Draft::create(path)?, schema, Some(properties))
+            .map_err(|error| write_error(path, error))?;
+        Ok(Self { writer, path: path.into(), rows: Vec::new(), beside: Some((columns, 0)) })
     }
 
     pub(crate) fn with_properties(path: &Path, properties: WriterPropertiesBuilder) -> Result<Self> {
         let properties = properties.set_max_row_group_row_count(Some(BATCH_ROWS)).build();
         let writer = ArrowWriter::try_new(Draft::create(path)?, R::schema(), Some(properties))
             .map_err(|error| write_error(path, error))?;
-        Ok(Self { writer, path: path.into(), rows: Vec::new() })
+        Ok(Self { writer, path: path.into(), rows: Vec::new(), beside: None })
     }
 
     /// Appends a row.
@@ -52,7 +66,12 @@ impl<R: Row> TableWriter<R> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.writer.write(&R::to_batch(&self.rows)).map_err(|error| write_error(&self.path, error))?;
+        let mut rows = R::to_batch(&self.rows);
+        if let Some((columns, written)) = &mut self.beside {
+            rows = beside(columns, *written, rows).map_err(|error| write_error(&self.path, error))?;
+            *written += self.rows.len();
+        }
+        self.writer.write(&rows).map_err(|error| write_error(&self.path, error))?;
         self.rows.clear();
         Ok(())
     }
@@ -65,6 +84,25 @@ impl<R: Row> TableWriter<R> {
         let draft = self.writer.into_inner().map_err(|error| write_error(&self.path, error))?;
         draft.publish()
     }
+}
+
+fn snappy() -> WriterPropertiesBuilder {
+    WriterProperties::builder().set_compression(Compression::SNAPPY)
+}
+
+/// Columns and those of rows.
+pub(crate) fn joined(columns: &RecordBatch, rows: SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(columns.schema().fields().iter().chain(rows.fields()).cloned().collect::<Vec<_>>()))
+}
+
+/// Rows behind the columns that belong to them, of which so many rows are passed by.
+pub(crate) fn beside(columns: &RecordBatch, passed: usize, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if passed + rows.num_rows() > columns.num_rows() {
+        return Err(ArrowError::InvalidArgumentError("more rows than their further columns have".into()));
+    }
+    let schema = joined(columns, rows.schema());
+    let columns = columns.slice(passed, rows.num_rows());
+    RecordBatch::try_new(schema, [columns.columns(), rows.columns()].concat())
 }
 
 fn write_error(path: &Path, error: impl ToString) -> Error {
@@ -142,10 +180,30 @@ pub(crate) fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::f
     Ok(builder)
 }
 
+/// The names of a file's columns, and what they hold.
+pub(crate) fn schema(path: &Path) -> Result<SchemaRef> {
+    Ok(open(path)?.schema().clone())
+}
+
 /// The names of a file's columns.
 pub(crate) fn columns(path: &Path) -> Result<Vec<String>> {
-    let builder = open(path)?;
-    Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
+    Ok(schema(path)?.fields().iter().map(|field| field.name().clone()).collect())
+}
+
+/// Columns of a table that a row of type `R` does not have, whole: only for tables of one shard.
+pub fn further_columns<R: Row>(path: &Path) -> Result<RecordBatch> {
+    let (known, there) = (R::schema(), schema(path)?);
+    let more = |field: &&FieldRef| known.field_with_name(field.name()).is_err();
+    let fields: Vec<_> = there.fields().iter().filter(more).cloned().collect();
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    let batches = Batches::open(path, BATCH_ROWS, Some(&names))?;
+    let wrong = |error: ArrowError| Error::format(path, error);
+    if fields.is_empty() {
+        let options = RecordBatchOptions::new().with_row_count(Some(batches.row_count() as usize));
+        return RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).map_err(wrong);
+    }
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    concat_batches(&Arc::new(Schema::new(fields)), &batches).map_err(wrong)
 }
 
 /// The next batch. Damaged pages make the crate `parquet` divide by zero: that, too, is an error of the file.

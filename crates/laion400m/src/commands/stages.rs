@@ -89,7 +89,11 @@ pub(super) fn download(options: cli::Download, printer: &Printer) -> Result<Ende
         lists => {
             let folder = options.output.join(".pairs");
             let url = options.url_col.unwrap_or_else(|| "url".into());
-            download::pairs(&download::lists(lists)?, &ListColumns { url, caption: options.caption_col }, &folder)?;
+            download::pairs(
+                &download::lists(lists)?,
+                &ListColumns { url, caption: options.caption_col, more: Vec::new() },
+                &folder,
+            )?;
             folder
         }
     };

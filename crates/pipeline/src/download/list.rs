@@ -2,51 +2,66 @@
 
 use std::path::{Path, PathBuf};
 
-use dataset::list::{ListColumns, ListReader, is_list};
+use dataset::carried::{self, Fields, Object};
+use dataset::list::{ListColumns, ListReader, ListRow, MoreFields, is_list};
 use dataset::schema::{Pair, uid};
 use dataset::table::TableWriter;
 use dataset::{Counts, Error, Marker, Result, SHARD_ROWS, ShardId, Status, file_sha256, remove_shards};
 use fs_err as fs;
+use serde_json::Value;
 
 use crate::remote;
 
 /// Writes the rows of lists as shards of pairs into a folder, from which they can be downloaded. Every list starts a shard of
-/// its own, as in img2dataset, so that rows have the same keys. A row without URL is a pair without one.
+/// its own, as in img2dataset, so that rows have the same keys. Further columns stand in the shards, too; a list's own `uid`,
+/// `page_url`, `license` and `language` are those of the pair. A row without URL is a pair without one.
 ///
 /// A list is a file or an address (`http`, `https`, `s3`; no `parquet`). What is done is not done again.
 pub fn pairs(lists: &[PathBuf], columns: &ListColumns, output: &Path) -> Result<()> {
     let marker = output.join("pairs.json");
-    let settings = serde_json::json!({"url_column": columns.url, "caption_column": columns.caption});
+    let settings =
+        serde_json::json!({"url_column": columns.url, "caption_column": columns.caption, "columns": columns.more});
     // By its content: people edit lists.
     let input = |list: &PathBuf| if remote::is_remote(list) { Ok(remote::name(list)) } else { file_sha256(list) };
     let inputs = lists.iter().map(input).collect::<Result<Vec<_>>>()?;
     if Marker::done(&marker, &settings, &inputs)?.is_some() {
         return Ok(());
     }
+    if let Some(name) = columns.more.iter().find(|name| OURS.contains(&name.as_str())) {
+        return Err(Error::Invalid(format!("download: the column {name:?} of a list would stand in place of our own")));
+    }
     let (mut counts, mut files, mut shard) = (Counts::default(), Vec::new(), 0);
+    let mut fields = None;
     for list in lists {
         let archive = list.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut rows = ListReader::open(list, columns, remote::open)?.zip(0i64..).peekable();
-        while rows.peek().is_some() {
-            let mut table = TableWriter::<Pair>::create(&output.join(format!("{}.parquet", ShardId(shard))))?;
-            for (row, number) in rows.by_ref().take(SHARD_ROWS as usize) {
-                let row = row?;
-                let (url, caption) = (row.url.unwrap_or_default(), row.caption.unwrap_or_default());
-                counts.add(Status::Kept);
-                table.push(Pair {
-                    uid: uid(&caption, &url),
-                    url,
-                    caption,
-                    page_url: String::new(),
-                    license: None,
-                    license_evidence: None,
-                    language: String::new(),
-                    archive: archive.clone(),
-                    record_offset: number,
-                    link_path: String::new(),
-                    source: "list".into(),
-                })?;
+        let mut rows = ListReader::open(list, columns, remote::open)?;
+        for start in (0..).step_by(SHARD_ROWS as usize) {
+            let part = rows.by_ref().take(SHARD_ROWS as usize).collect::<Result<Vec<_>>>()?;
+            if part.is_empty() {
+                break;
             }
+            counts.add_many(Status::Kept, part.len() as u64);
+            let mut more = Vec::with_capacity(part.len());
+            let mut pairs = Vec::with_capacity(part.len());
+            for (row, number) in part.into_iter().zip(start..) {
+                let (pair, rest) = pair(row, &archive, number);
+                pairs.push(pair);
+                more.push(rest);
+            }
+            let kept: Vec<String> =
+                columns.more.iter().filter(|name| !PAIRS.contains(&name.as_str())).cloned().collect();
+            // All lists of a call have columns of the same kind: those of the first rows of the first one.
+            let fields = match &mut fields {
+                Some(fields) => fields,
+                none => none.insert(fields_of(rows.more(), &kept, &more).map_err(|cause| Error::format(list, cause))?),
+            };
+            let more = carried::columns(fields, &more).map_err(|(row, cause)| {
+                let hint = format!("in the first {TYPES_FROM} rows all values of a column were of one kind");
+                Error::format(list, format!("row {}: {cause}; {hint}", start + row as i64 + 1))
+            })?;
+            let path = output.join(format!("{}.parquet", ShardId(shard)));
+            let mut table = TableWriter::<Pair>::create_beside(&path, more)?;
+            pairs.into_iter().try_for_each(|pair| table.push(pair))?;
             files.push(table.publish()?);
             shard += 1;
         }
@@ -58,6 +73,46 @@ pub fn pairs(lists: &[PathBuf], columns: &ListColumns, output: &Path) -> Result<
     remove_shards(output, "parquet", ShardId(shard))?;
     Marker::finish(&marker, &settings, inputs, counts, files)?;
     Ok(())
+}
+
+/// Columns of a pair that a list may have, too, and those that say where it comes from.
+const PAIRS: [&str; 4] = ["uid", "page_url", "license", "language"];
+/// Columns of a pair that say where it comes from, which is known.
+const OURS: [&str; 7] = ["url", "caption", "license_evidence", "archive", "record_offset", "link_path", "source"];
+/// Rows that tell what the columns of a list hold.
+const TYPES_FROM: usize = 1000;
+
+/// What the further columns hold.
+fn fields_of(told: &MoreFields, names: &[String], rows: &[Object]) -> Result<Fields, String> {
+    let first = &rows[..rows.len().min(TYPES_FROM)];
+    match told {
+        MoreFields::Told(fields) => Ok(fields.iter().filter(|field| names.contains(field.name())).cloned().collect()),
+        MoreFields::InValues => carried::fields(names, first, false),
+        MoreFields::Texts => carried::fields(names, first, true),
+    }
+}
+
+/// The pair of a row, and what the list says further.
+fn pair(row: ListRow, archive: &str, number: i64) -> (Pair, Object) {
+    let (url, caption, mut more) = (row.url.unwrap_or_default(), row.caption.unwrap_or_default(), row.more);
+    let mut told = |name: &str| match more.remove(name) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    };
+    let pair = Pair {
+        uid: told("uid").unwrap_or_else(|| uid(&caption, &url)),
+        url,
+        caption,
+        page_url: told("page_url").unwrap_or_default(),
+        license: told("license"),
+        license_evidence: None,
+        language: told("language").unwrap_or_default(),
+        archive: archive.to_owned(),
+        record_offset: number,
+        link_path: String::new(),
+        source: "list".into(),
+    };
+    (pair, more)
 }
 
 /// The lists that some inputs mean: files, addresses, patterns with one `*`, and all lists of a folder, in order.
@@ -84,7 +139,8 @@ pub fn lists(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataset::{list_shards, table::read_table};
+    use dataset::list_shards;
+    use dataset::table::{further_columns, read_table};
 
     #[test]
     fn every_list_starts_a_shard() {
@@ -93,7 +149,7 @@ mod tests {
         let many: String = (0..10_001).map(|i| format!("http://a.com/{i},picture {i}\n")).collect();
         fs::write(&a, format!("link,text\n{many}")).expect("room");
         fs::write(&b, "text,link\nno address,\n").expect("room");
-        let columns = ListColumns { url: "link".into(), caption: Some("text".into()) };
+        let columns = ListColumns { url: "link".into(), caption: Some("text".into()), more: Vec::new() };
         let output = folder.path().join("pairs");
         pairs(&[a.clone(), b], &columns, &output).expect("lists");
         let shards = list_shards(&output, "parquet").expect("written");
@@ -112,7 +168,32 @@ mod tests {
         assert_eq!(last.url, "http://b.com/10000", "a list that was edited is read again");
         assert!(!output.join("00002.parquet").exists(), "the other list is not among them any more");
 
-        let other = ListColumns { url: "text".into(), caption: None };
+        let other = ListColumns { url: "text".into(), caption: None, more: Vec::new() };
         assert!(pairs(&[a], &other, &output).is_err(), "another list in the same folder");
+    }
+
+    #[test]
+    fn further_columns_have_a_kind_and_those_of_a_pair_are_the_pairs() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (list, output) = (folder.path().join("a.csv"), folder.path().join("pairs"));
+        fs::write(&list, "url,uid,score\nhttp://a.com/1,mine,0.5\nhttp://a.com/2,,\n").expect("room");
+        let columns =
+            |more: &str| ListColumns { url: "url".into(), caption: None, more: vec!["uid".into(), more.into()] };
+        pairs(std::slice::from_ref(&list), &columns("score"), &output).expect("a list");
+        let path = output.join("00000.parquet");
+        let rows = read_table::<Pair>(&path).expect("sound");
+        assert_eq!([&rows[0].uid, &rows[1].uid], ["mine", &uid("", "http://a.com/2")]);
+        let more = carried::objects(&further_columns::<Pair>(&path).expect("sound")).expect("rows");
+        assert_eq!(serde_json::json!(more), serde_json::json!([{"score": 0.5}, {"score": null}]));
+
+        let error = pairs(std::slice::from_ref(&list), &columns("archive"), &folder.path().join("b"));
+        assert!(error.expect_err("ours").to_string().contains("\"archive\""));
+        let many: String = (0..1200)
+            .map(|i| format!("http://a.com/{i},,{}\n", if i == 1100 { "x".into() } else { i.to_string() }))
+            .collect();
+        fs::write(&list, format!("url,uid,score\n{many}")).expect("room");
+        let error =
+            pairs(&[list], &columns("score"), &folder.path().join("c")).expect_err("x is no number").to_string();
+        assert!(error.contains("a.csv: row 1101: "), "{error}");
     }
 }
