@@ -42,6 +42,7 @@ pub mod picture;
 pub mod proto;
 pub mod released;
 pub mod schema;
+pub mod shard;
 pub mod spill;
 pub mod table;
 pub mod tfds;

@@ -86,7 +86,7 @@ impl<R: Row> TableWriter<R> {
     }
 }
 
-fn snappy() -> WriterPropertiesBuilder {
+pub(crate) fn snappy() -> WriterPropertiesBuilder {
     WriterProperties::builder().set_compression(Compression::SNAPPY)
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn beside(columns: &RecordBatch, passed: usize, rows: RecordBatch) ->
     RecordBatch::try_new(schema, [columns.columns(), rows.columns()].concat())
 }
 
-fn write_error(path: &Path, error: impl ToString) -> Error {
+pub(crate) fn write_error(path: &Path, error: impl ToString) -> Error {
     Error::Write { path: path.into(), cause: error.to_string() }
 }
 
