@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatchOptions;
+use arrow_array::{BooleanArray, RecordBatchOptions};
 use arrow_json::reader::infer_json_schema_from_iterator;
 use arrow_json::writer::{LineDelimited, WriterBuilder};
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
+use arrow_select::nullif::nullif;
 use serde_json::{Map, Value};
 
 pub use arrow_array::RecordBatch;
@@ -75,6 +76,17 @@ fn none(fields: &Fields, rows: usize) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields.clone())), columns, &options)
 }
 
+/// The same columns without what this row says.
+pub fn concealed(columns: &RecordBatch, row: usize) -> Result<RecordBatch, ArrowError> {
+    if columns.num_columns() == 0 {
+        return Ok(columns.clone());
+    }
+    let mask: BooleanArray = (0..columns.num_rows()).map(|at| Some(at == row)).collect();
+    let arrays = columns.columns().iter().map(|array| nullif(array, &mask)).collect::<Result<_, _>>()?;
+    let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_nullable(true));
+    RecordBatch::try_new(Arc::new(Schema::new(columns.schema().fields().iter().map(field).collect::<Fields>())), arrays)
+}
+
 /// Columns as rows, the nulls among them.
 pub fn objects(columns: &RecordBatch) -> Result<Vec<Object>, String> {
     if columns.num_columns() == 0 {
@@ -107,6 +119,9 @@ mod tests {
         assert_eq!(types[0..3], ["Int64", "Float64", "Boolean"]);
         assert_eq!((&*types[4], &*types[5]), ("Utf8", "Utf8"));
         let columns = columns(&fields, &rows).expect("columns");
+        let hidden = objects(&concealed(&columns, 0).expect("columns")).expect("rows");
+        assert!(hidden[0].values().all(Value::is_null));
+        assert_eq!(hidden[1], objects(&columns).expect("rows")[1]);
         let mut expected = rows.clone();
         expected[1]["score"] = 2.0.into();
         assert_eq!(objects(&columns).expect("rows"), expected);

@@ -12,6 +12,7 @@ use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
+use crate::carried::concealed;
 use crate::publish::{Draft, FileEntry};
 use crate::row::{FromBatch, Row};
 use crate::{Error, Result};
@@ -55,6 +56,15 @@ impl<R: Row> TableWriter<R> {
     pub fn push(&mut self, row: R) -> Result<()> {
         self.rows.push(row);
         if self.rows.len() == BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    /// Leaves the further columns of the next row empty.
+    pub(crate) fn conceal(&mut self) -> Result<()> {
+        if let Some((columns, written)) = &mut self.beside {
+            *columns =
+                concealed(columns, *written + self.rows.len()).map_err(|error| write_error(&self.path, error))?;
+        }
+        Ok(())
     }
 
     /// Appends rows that are columns already.
@@ -194,7 +204,8 @@ pub(crate) fn columns(path: &Path) -> Result<Vec<String>> {
 pub fn further_columns<R: Row>(path: &Path) -> Result<RecordBatch> {
     let (known, there) = (R::schema(), schema(path)?);
     let more = |field: &&FieldRef| known.field_with_name(field.name()).is_err();
-    let fields: Vec<_> = there.fields().iter().filter(more).cloned().collect();
+    let nullable = |field: &FieldRef| Arc::new(field.as_ref().clone().with_nullable(true));
+    let fields: Vec<_> = there.fields().iter().filter(more).map(nullable).collect();
     let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
     let batches = Batches::open(path, BATCH_ROWS, Some(&names))?;
     let wrong = |error: ArrowError| Error::format(path, error);
@@ -202,8 +213,11 @@ pub fn further_columns<R: Row>(path: &Path) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(batches.row_count() as usize));
         return RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).map_err(wrong);
     }
-    let batches = batches.collect::<Result<Vec<_>>>()?;
-    concat_batches(&Arc::new(Schema::new(fields)), &batches).map_err(wrong)
+    let schema = Arc::new(Schema::new(fields));
+    let batches = batches
+        .map(|batch| RecordBatch::try_new(schema.clone(), batch?.columns().to_vec()).map_err(wrong))
+        .collect::<Result<Vec<_>>>()?;
+    concat_batches(&schema, &batches).map_err(wrong)
 }
 
 /// The next batch. Damaged pages make the crate `parquet` divide by zero: that, too, is an error of the file.

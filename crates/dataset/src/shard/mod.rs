@@ -106,6 +106,19 @@ impl ShardWriter {
         self.further.get(row)
     }
 
+    /// Appends the next row without anything that the list says of it.
+    pub fn push_concealed(&mut self, row: ImageRow) -> Result<()> {
+        if let Some(table) = &mut self.table {
+            table.conceal()?;
+        }
+        if let Pictures::Column(column) = &mut self.pictures {
+            let at = column.written + column.rows.len();
+            column.further =
+                carried::concealed(&column.further, at).map_err(|error| write_error(&column.path, error))?;
+        }
+        self.push(row, None)
+    }
+
     /// Appends the next row, with its picture if there is one.
     pub fn push(&mut self, row: ImageRow, picture: Option<Vec<u8>>) -> Result<()> {
         let further = self.further.get(self.rows);
@@ -333,6 +346,7 @@ impl Stats {
 mod tests {
     use super::*;
     use crate::schema::Pair;
+    use crate::table::further_columns;
     use crate::{Failure, Reason, SampleKey, Status, file_crc32c};
 
     fn row(number: u32, caption: &str, status: Status) -> ImageRow {
@@ -365,7 +379,13 @@ mod tests {
             (row(2, "", Status::Kept), Some(b"second".to_vec())),
         ];
         let mut writer = ShardWriter::create(folder, ShardId(3), layout, "png", further).expect("a new shard");
-        rows.iter().try_for_each(|(row, picture)| writer.push(row.clone(), picture.clone())).expect("room");
+        for (row, picture) in &rows {
+            let pushed = match picture {
+                None => writer.push_concealed(row.clone()),
+                picture => writer.push(row.clone(), picture.clone()),
+            };
+            pushed.expect("room");
+        }
         (rows, writer.publish().expect("room"))
     }
 
@@ -380,6 +400,9 @@ mod tests {
                 let crc = file_crc32c(&folder.path().join(&file.name)).expect("readable");
                 assert_eq!(crc, file.crc32c, "{layout:?}: {}", file.name);
             }
+            let further = further_columns::<ImageRow>(&folder.path().join("00003.parquet")).expect("a table");
+            let told: Vec<_> = carried::objects(&further).expect("rows").iter().map(|row| row["n"].clone()).collect();
+            assert_eq!(told, [Value::from(1), Value::Null, Value::Null], "{layout:?}: the second is concealed");
             let columns = crate::table::columns(&folder.path().join("00003.parquet")).expect("a table");
             assert_eq!(columns[..2], ["n", "box"], "{layout:?}");
             assert_eq!(columns.iter().any(|name| name == "png"), layout == Layout::Parquet);
