@@ -9,6 +9,8 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 use arrow_select::nullif::nullif;
 use serde_json::{Map, Value};
 
+use crate::row::Row;
+
 pub use arrow_array::RecordBatch;
 pub use arrow_schema::Fields;
 
@@ -85,6 +87,15 @@ pub fn concealed(columns: &RecordBatch, row: usize) -> Result<RecordBatch, Arrow
     let arrays = columns.columns().iter().map(|array| nullif(array, &mask)).collect::<Result<_, _>>()?;
     let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_nullable(true));
     RecordBatch::try_new(Arc::new(Schema::new(columns.schema().fields().iter().map(field).collect::<Fields>())), arrays)
+}
+
+/// The columns whose names no column of a row of type `R` has.
+pub fn unlike<R: Row>(columns: &RecordBatch) -> Result<RecordBatch, String> {
+    let (known, schema) = (R::schema(), columns.schema());
+    let places: Vec<_> = (0..schema.fields().len())
+        .filter(|&place| known.field_with_name(schema.field(place).name()).is_err())
+        .collect();
+    columns.project(&places).map_err(|error| error.to_string())
 }
 
 /// Columns as rows, the nulls among them.

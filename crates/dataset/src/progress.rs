@@ -1,6 +1,6 @@
 //! How a stage tells what it is doing. Libraries report; the binary draws.
 
-use crate::status::Stage;
+use crate::status::{Stage, Status};
 
 /// Whoever watches a run.
 pub trait Progress: Send + Sync {
@@ -15,6 +15,11 @@ pub trait Progress: Send + Sync {
 pub trait Task: Send + Sync {
     /// So many steps more are done.
     fn advance(&self, steps: u64);
+
+    /// A row has come to its end, with so many bytes from the network.
+    fn row(&self, _: Status, _: u64) {
+        self.advance(1);
+    }
 }
 
 /// Watches nothing.

@@ -209,6 +209,15 @@ impl Marker {
     /// The marker at `path`, if its work is done: it was made from these inputs, and its files are there with the
     /// right length. An error if it was made with other settings.
     pub fn done(path: &Path, config: &serde_json::Value, inputs: &[String]) -> Result<Option<Self>> {
+        Self::done_with(path, config, |made_from| made_from == inputs)
+    }
+
+    /// The same with a rule for the inputs.
+    pub fn done_with(
+        path: &Path,
+        config: &serde_json::Value,
+        accepts: impl Fn(&[String]) -> bool,
+    ) -> Result<Option<Self>> {
         let Some(marker) = Self::read(path)? else { return Ok(None) };
         if marker.config != *config {
             return Err(Error::Invalid(format!(
@@ -217,7 +226,7 @@ impl Marker {
                 marker.config
             )));
         }
-        Ok((marker.inputs == inputs && marker.damaged(path).is_none()).then_some(marker))
+        Ok((accepts(&marker.inputs) && marker.damaged(path).is_none()).then_some(marker))
     }
 
     /// The first file that is missing or has another length.

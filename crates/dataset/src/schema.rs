@@ -57,7 +57,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 table! {
     /// `images/*.parquet`: one row per pair, fetched or not. Carried columns, then img2dataset's, then ours.
-    #[derive(Serialize)]
+    #[derive(Default, Serialize)]
     ImageRow {
         /// Carried from the pair.
         uid: String = "uid",
@@ -121,23 +121,7 @@ impl ImageRow {
             caption: pair.caption.clone(),
             url: pair.url.clone(),
             key: key.to_string(),
-            status: String::new(),
-            error_message: None,
-            width: None,
-            height: None,
-            original_width: None,
-            original_height: None,
-            exif: None,
-            sha256: None,
-            error_code: String::new(),
-            http_status: None,
-            final_url: None,
-            content_type: None,
-            bytes: None,
-            attempts: 0,
-            md5: None,
-            sha1: None,
-            phash: None,
+            ..Self::default()
         }
     }
 

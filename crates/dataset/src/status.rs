@@ -52,6 +52,10 @@ named! {
         Host = "host",
         /// On the list of blocked URLs.
         UrlBlocked = "url_blocked",
+        /// Its bytes or its picture have a hash on the list of blocked ones.
+        HashBlocked = "hash_blocked",
+        /// Its bytes have another hash than its list says.
+        HashMismatch = "hash_mismatch",
         /// The same URL and caption stand elsewhere.
         Duplicate = "duplicate",
         /// The same URL and caption stand in the pairs of an earlier run.

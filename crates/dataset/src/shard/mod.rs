@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
@@ -99,11 +100,6 @@ impl ShardWriter {
             Layout::Dummy => (Pictures::None, None),
         };
         Ok(Self { ending, further: objects, rows: 0, pictures, table })
-    }
-
-    /// What the list says of a row besides its URL and caption.
-    pub fn further(&self, row: usize) -> Option<&Object> {
-        self.further.get(row)
     }
 
     /// Appends the next row without anything that the list says of it.
@@ -316,7 +312,9 @@ pub struct Stats {
 
 impl Stats {
     /// The counts of a shard; so many of its rows failed after they were downloaded.
-    pub fn new(counts: &Counts, failed_to_resize: u64, start_time: f64, end_time: f64) -> Self {
+    pub fn new(counts: &Counts, failed_to_resize: u64, started: SystemTime, ended: SystemTime) -> Self {
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let (start_time, end_time) = (seconds(started), seconds(ended));
         let mut status_dict: BTreeMap<_, _> = counts.dropped.iter().chain(&counts.failed).collect();
         let success = "success".to_owned();
         if counts.kept > 0 {
@@ -458,7 +456,8 @@ mod tests {
         counts.add_many(Status::Kept, 5);
         counts.add_many(Status::Dropped(Reason::RobotsTxt), 2);
         counts.add_many(Status::Failed(Failure::ImageDamaged), 3);
-        let stats = Stats::new(&counts, 3, 10.0, 12.5);
+        let time = |millis| UNIX_EPOCH + std::time::Duration::from_millis(millis);
+        let stats = Stats::new(&counts, 3, time(10_000), time(12_500));
         let parts = (stats.count, stats.successes, stats.failed_to_download, stats.failed_to_resize, stats.duration);
         assert_eq!(parts, (10, 5, 2, 3, 2.5));
         let dict = serde_json::to_string(&stats.status_dict).expect("plain data");

@@ -262,7 +262,7 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// The address that is meant: white space goes from its ends, what is no ASCII is escaped, and without a scheme it is https.
-fn parse(url: &str) -> Result<Url, End> {
+pub(super) fn parse(url: &str) -> Result<Url, End> {
     let url = url.trim();
     if url.is_empty() {
         return Err((Status::Dropped(Reason::NoUrl), "no URL".into()));

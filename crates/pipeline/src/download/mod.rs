@@ -1,29 +1,33 @@
-//! Pairs to images: fetched, checked, resized, and kept in WebDataset shards beside a row for every pair.
+//! Pairs to images: fetched, checked, resized, and kept in shards beside a row for every pair.
 
+mod blocked;
 mod client;
 mod guard;
 mod hosts;
 mod list;
 mod resize;
 mod robots;
+mod store;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use dataset::picture::{self, Limits};
-use dataset::schema::{ImageRow, Pair, hex};
-use dataset::table::{TableReader, TableWriter};
-use dataset::webdataset::{TarWriter, tar_path};
+use dataset::carried;
+use dataset::picture::Limits;
+use dataset::schema::{ImageRow, Pair};
+use dataset::shard::{Layout, ShardReader, ShardWriter, Stats};
+use dataset::table::{TableReader, further_columns};
 use dataset::{
-    Counts, Error, Failure, Marker, Progress, Reason, Result, SampleKey, ShardId, Stage, Status, Summary, Task,
-    file_sha256, list_shards,
+    Counts, Error, Marker, Progress, Reason, Result, SampleKey, ShardId, Stage, Status, Summary, Task, file_sha256,
+    list_shards,
 };
 use futures::StreamExt;
-use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
-use sha1::Sha1;
-use sha2::Sha256;
 
-use client::{Fetched, Fetcher};
+use blocked::Blocked;
+use client::Fetcher;
+use store::{Finished, finish};
 
 pub use list::{lists, pairs};
 pub use resize::ResizeMode;
@@ -38,6 +42,8 @@ pub struct Config {
     pub resize_mode: ResizeMode,
     /// Whether smaller pictures stay as they are.
     pub resize_only_if_bigger: bool,
+    /// How shards are kept.
+    pub output_format: Layout,
     /// JPEG quality of the stored image, 1 to 100; img2dataset: 95.
     pub encode_quality: u8,
     /// Images of fewer bytes are dropped; LAION-400M: 5,000.
@@ -74,6 +80,17 @@ pub struct Config {
     pub robots_tag: bool,
     /// Whether images are left out whose `TDM-Reservation` reserves the rights of text and data mining.
     pub tdm_reservation: bool,
+    /// Whether the bytes are kept as they come, unseen: neither decoded nor resized.
+    pub disable_all_reencoding: bool,
+    /// Column of hashes (MD5, SHA-1, SHA-256 or SHA-512); an image whose bytes have another one is dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_hash: Option<String>,
+    /// A file of hashes, one a line: MD5, SHA-1, SHA-256, or perceptual. An image with one of them is not kept.
+    pub block_hashes: Option<PathBuf>,
+    /// Bits in which a perceptual hash may differ from a blocked one.
+    pub block_distance: u32,
+    /// A file of URLs, one a line, that are not asked for.
+    pub block_urls: Option<PathBuf>,
     /// Whether private, loopback and link-local addresses may be asked: only for a web of one's own.
     pub allow_private: bool,
 }
@@ -82,6 +99,7 @@ impl Config {
     /// LAION-400M as it was downloaded with img2dataset, with deadlines and limits that both lack.
     pub fn laion400m() -> Self {
         Self {
+            output_format: Layout::Webdataset,
             image_size: 256,
             resize_mode: ResizeMode::Border,
             resize_only_if_bigger: false,
@@ -102,12 +120,25 @@ impl Config {
             robots_txt: true,
             robots_tag: true,
             tdm_reservation: true,
+            disable_all_reencoding: false,
+            verify_hash: None,
+            block_hashes: None,
+            block_distance: 0,
+            block_urls: None,
             allow_private: false,
         }
     }
-}
 
-impl Config {
+    /// The settings that show in a shard. How fast hosts are asked and how often may differ between two calls; block lists
+    /// are known by their content.
+    fn described(&self) -> serde_json::Value {
+        let mut all = serde_json::json!(self);
+        if let Some(all) = all.as_object_mut() {
+            all.retain(|name, _| !SCHEDULE.contains(&name.as_str()));
+        }
+        all
+    }
+
     /// Why a picture of this size is left out, in img2dataset's order.
     fn refuses(&self, width: u32, height: u32) -> Option<Reason> {
         let (shorter, longer) = (width.min(height), width.max(height));
@@ -130,12 +161,35 @@ impl Default for Config {
     }
 }
 
+/// Settings that say how the web is asked, and not what is kept of its answers.
+const SCHEDULE: [&str; 11] = [
+    "timeout_ms",
+    "bytes_per_second_min",
+    "retries",
+    "concurrency",
+    "host_concurrency",
+    "host_requests_per_second",
+    "dns_servers",
+    "user_agent",
+    "contact",
+    "block_hashes",
+    "block_urls",
+];
+
 /// Rows that may be finished but wait for an earlier one, since rows are written in order: at 20 KB each, 40 MB.
 const WINDOW: usize = 2048;
 
 /// Downloads every shard of `pairs` into `output`.
 pub fn run(config: &Config, pairs: &Path, output: &Path, progress: &dyn Progress) -> Result<Summary> {
-    let downloader = Downloader::new(config)?;
+    all(&Downloader::new(config)?, pairs, output, progress)
+}
+
+/// The same, and rows of shards that are done are asked for again if they failed, and only those.
+pub fn retry_failed(config: &Config, pairs: &Path, output: &Path, progress: &dyn Progress) -> Result<Summary> {
+    all(&Downloader { retry_failed: true, ..Downloader::new(config)? }, pairs, output, progress)
+}
+
+fn all(downloader: &Downloader, pairs: &Path, output: &Path, progress: &dyn Progress) -> Result<Summary> {
     let mut summary = Summary::new(Stage::Download);
     let shards = list_shards(pairs, "parquet")?;
     let mut rows = 0;
@@ -152,9 +206,12 @@ pub fn run(config: &Config, pairs: &Path, output: &Path, progress: &dyn Progress
 /// Downloads shards over one pool of connections.
 #[derive(Debug)]
 pub struct Downloader {
-    config: Config,
+    config: Arc<Config>,
+    blocked: Arc<Blocked>,
     fetcher: Fetcher,
     runtime: tokio::runtime::Runtime,
+    /// Whether rows of shards that are done are asked for again if they failed.
+    retry_failed: bool,
 }
 
 impl Downloader {
@@ -167,124 +224,90 @@ impl Downloader {
         let guard = runtime.enter();
         let fetcher = Fetcher::new(config)?;
         drop(guard);
-        Ok(Self { config: config.clone(), fetcher, runtime })
+        let blocked = Arc::new(Blocked::read(config)?);
+        Ok(Self { config: Arc::new(config.clone()), blocked, fetcher, runtime, retry_failed: false })
     }
 
-    /// Downloads one shard; one that is done is not done again.
+    /// Downloads one shard; one that is done is not done again, unless it has failures that are to be tried again, or was made
+    /// with other block lists. Then its other rows stay as they are, but for those that are blocked by now.
     pub fn shard(&self, pairs: &Path, output: &Path, id: ShardId, task: &dyn Task) -> Result<Counts> {
         let input = pairs.join(format!("{id}.parquet"));
         let marker = Marker::of_shard(output, id);
-        let (described, inputs) = (serde_json::json!(self.config), vec![file_sha256(&input)?]);
-        if let Some(done) = Marker::done(&marker, &described, &inputs)? {
-            task.advance(done.counts.rows);
-            return Ok(done.counts);
+        let (described, pairs_hash) = (self.config.described(), file_sha256(&input)?);
+        let inputs = [vec![pairs_hash], self.blocked.fingerprint.clone()].concat();
+        let mut before = None;
+        if let Some(done) = Marker::done_with(&marker, &described, |made_of| made_of.first() == inputs.first())? {
+            if done.inputs == inputs && !(self.retry_failed && done.counts.failed_rows() > 0) {
+                task.advance(done.counts.rows);
+                return Ok(done.counts);
+            }
+            before = Some(ShardReader::open(output, id, self.config.output_format, self.ending())?);
         }
+        let started = SystemTime::now();
+        let further = further_columns::<Pair>(&input)?;
+        let objects = carried::objects(&further).map_err(|cause| Error::format(&input, cause))?;
+        let carried = carried::unlike::<ImageRow>(&further).map_err(|cause| Error::format(&input, cause))?;
+        let mut writer = ShardWriter::create(output, id, self.config.output_format, self.ending(), carried)?;
         let mut counts = Counts::default();
-        let mut tar = TarWriter::create(&tar_path(output, id))?;
-        let mut table = TableWriter::<ImageRow>::create(&output.join(format!("{id}.parquet")))?;
+        let mut failed_to_resize = 0;
         let rows = TableReader::<Pair>::open_batched(&input, WINDOW)?;
-        let fetches = futures::stream::iter(rows.zip(0..)).map(|(pair, row)| {
-            let (fetcher, config) = (self.fetcher.clone(), self.config.clone());
+        let fetches = futures::stream::iter(rows.zip(0..).zip(objects)).map(|((pair, row), further)| {
+            let key = SampleKey { shard: id, row };
+            let known = before.as_mut().map(|before| before.next().ok_or_else(|| gone(output, key))?).transpose();
+            let (fetcher, config, blocked) = (self.fetcher.clone(), self.config.clone(), self.blocked.clone());
+            let retry_failed = self.retry_failed;
             async move {
-                let pair = pair?;
-                let key = SampleKey { shard: id, row };
+                let (pair, known) = (pair?, known?);
+                let known = known.and_then(|(row, picture)| known_end(&blocked, retry_failed, row, picture));
+                if let Some(known) = known {
+                    return Ok(known);
+                }
+                if blocked.url(&pair.url) {
+                    let row = ImageRow::new(&pair, key);
+                    return Ok(Finished::blocked(row, Status::Dropped(Reason::UrlBlocked)));
+                }
                 let (status, fetched) = fetcher.fetch(&pair.url).await;
-                let work = move || finish(&config, &pair, key, status, fetched);
+                let work = move || finish(&config, &blocked, &pair, &further, key, status, fetched);
                 tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
             }
         });
         let mut fetches = std::pin::pin!(fetches.buffered(WINDOW));
         self.runtime.block_on(async {
             while let Some(finished) = fetches.next().await {
-                let (row, status, image) = finished?;
-                counts.add(status);
-                task.advance(1);
-                if let Some(image) = image {
-                    push_sample(&mut tar, &row, &image)?;
+                let finished = finished?;
+                counts.add(finished.status);
+                failed_to_resize += u64::from(finished.row.status == "failed_to_resize");
+                task.row(finished.status, finished.row.bytes.unwrap_or_default() as u64);
+                if finished.is_blocked() {
+                    writer.push_concealed(finished.row)?;
+                } else {
+                    writer.push(finished.row, finished.picture)?;
                 }
-                table.push(row)?;
             }
             Ok::<(), Error>(())
         })?;
-        let files = vec![tar.publish()?, table.publish()?];
+        let files = writer.publish()?;
+        Stats::new(&counts, failed_to_resize, started, SystemTime::now()).publish(output, id)?;
         Ok(Marker::finish(&marker, &described, inputs, counts, files)?.counts)
     }
-}
 
-/// Checks, decodes and resizes what was fetched, and fills in the row.
-fn finish(
-    config: &Config,
-    pair: &Pair,
-    key: SampleKey,
-    fetched_status: Status,
-    fetched: Fetched,
-) -> (ImageRow, Status, Option<Vec<u8>>) {
-    let mut row = ImageRow::new(pair, key);
-    row.attempts = fetched.attempts;
-    row.http_status = fetched.http_status.map(i32::from);
-    row.final_url = fetched.final_url;
-    row.content_type = fetched.content_type;
-    row.error_message = fetched.message;
-    let Some(body) = fetched.body else {
-        row.set_status(fetched_status, false);
-        return (row, fetched_status, None);
-    };
-    row.bytes = Some(body.len() as i64);
-    row.sha256 = Some(hex(&Sha256::digest(&body)));
-    row.sha1 = Some(hex(&Sha1::digest(&body)));
-    row.md5 = Some(hex(&Md5::digest(&body)));
-    match store(config, &body, &mut row) {
-        Ok(image) => {
-            row.set_status(Status::Kept, false);
-            (row, Status::Kept, Some(image))
-        }
-        Err((status, message)) => {
-            row.error_message = Some(message);
-            row.set_status(status, true);
-            (row, status, None)
-        }
+    fn ending(&self) -> &'static str {
+        "jpg"
     }
 }
 
-/// The stored form of a downloaded image.
-fn store(config: &Config, body: &[u8], row: &mut ImageRow) -> Result<Vec<u8>, (Status, String)> {
-    let failed = |(failure, message)| (Status::Failed(failure), message);
-    let limits = Limits { pixels_max: config.pixels_max };
-    // A page that is served in place of an image is no image, however short it is.
-    if (body.len() as u64) < config.image_bytes_min && picture::is_image(body) {
-        let message = format!("{} bytes, the recipe asks for {}", body.len(), config.image_bytes_min);
-        return Err((Status::Dropped(Reason::ImageTooFewBytes), message));
+/// The end that a row had before, if it stays so.
+fn known_end(blocked: &Blocked, retry_failed: bool, row: ImageRow, picture: Option<Vec<u8>>) -> Option<Finished> {
+    let status = Status::from_name(&row.error_code)?;
+    if retry_failed && matches!(status, Status::Failed(_)) {
+        return None;
     }
-    let decoded = picture::decode(body, limits).map_err(failed)?;
-    row.original_width = Some(decoded.pixels.width() as i32);
-    row.original_height = Some(decoded.pixels.height() as i32);
-    row.exif = Some(decoded.exif);
-    let (width, height) = (decoded.pixels.width(), decoded.pixels.height());
-    if let Some(reason) = config.refuses(width, height) {
-        return Err((Status::Dropped(reason), format!("{width} x {height} pixels")));
+    match blocked.row(&row) {
+        Some(status) => Some(Finished::blocked(row, status)),
+        None => Some(Finished { row, status, picture }),
     }
-    row.phash = resize::perceptual_hash(&decoded.pixels);
-    let stored = resize::resize(
-        decoded.pixels,
-        config.resize_mode,
-        config.image_size,
-        config.resize_only_if_bigger,
-        config.pixels_max,
-    );
-    let stored = stored.ok_or_else(|| {
-        let message = format!("{width} x {height} pixels would become more than {}", config.pixels_max);
-        (Status::Failed(Failure::TooManyPixels), message)
-    })?;
-    (row.width, row.height) = (Some(stored.width() as i32), Some(stored.height() as i32));
-    let encoded = picture::encode_jpeg(&stored, config.encode_quality);
-    encoded.map_err(|error| (Status::Failed(Failure::ImageDamaged), error.to_string()))
 }
 
-/// The three files of a sample, in img2dataset's layout.
-fn push_sample(tar: &mut TarWriter, row: &ImageRow, image: &[u8]) -> Result<()> {
-    let json = serde_json::to_string_pretty(row).expect("a row is plain data");
-    tar.push(&format!("{}.jpg", row.key), image)?;
-    tar.push(&format!("{}.json", row.key), json.as_bytes())?;
-    tar.push(&format!("{}.txt", row.key), row.caption.as_bytes())?;
-    Ok(())
+fn gone(output: &Path, key: SampleKey) -> Error {
+    Error::format(output, format!("the shard has no row {key}"))
 }
