@@ -208,8 +208,20 @@ pub(crate) struct Download {
     /// Column of captions in lists
     #[arg(long, value_name = "NAME")]
     pub(crate) caption_col: Option<String>,
+    /// Further columns of lists that go into the shards, with commas between
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) save_additional_columns: Vec<String>,
+    /// Column of hashes (MD5, SHA-1, SHA-256 or SHA-512): drop images whose bytes have another one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) verify_hash: Option<String>,
+    /// Ask again for the rows of finished shards that failed, and for no others
+    #[arg(long)]
+    pub(crate) retry_failed: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    /// How shards are kept, in img2dataset's layouts [default: webdataset]
+    #[arg(long, value_enum)]
+    pub(crate) output_format: Option<OutputFormat>,
     /// Side of the stored picture, in pixels
     #[arg(long, value_name = "PIXELS")]
     pub(crate) image_size: Option<u32>,
@@ -228,6 +240,18 @@ pub(crate) struct Download {
     /// Drop pictures whose longer side is more times their shorter one
     #[arg(long, value_name = "RATIO")]
     pub(crate) aspect_ratio_max: Option<f64>,
+    /// Keep the bytes as they come, unseen: no decoding, no resizing, no limits on pixels
+    #[arg(long)]
+    pub(crate) disable_all_reencoding: bool,
+    /// Keep no image with one of these hashes: a file with an MD5, SHA-1, SHA-256 or perceptual hash a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) block_hashes: Option<PathBuf>,
+    /// Bits in which a perceptual hash may differ from a blocked one [default: 0]
+    #[arg(long, value_name = "BITS")]
+    pub(crate) block_distance: Option<u32>,
+    /// Ask for none of these URLs: a file with one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) block_urls: Option<PathBuf>,
     /// Deadline of a request, redirects included
     #[arg(long, value_name = "MILLISECONDS")]
     pub(crate) timeout_ms: Option<u64>,
@@ -255,6 +279,22 @@ pub(crate) struct Download {
     /// Keep images whose owner reserves the rights of text and data mining (TDM-Reservation: 1)
     #[arg(long)]
     pub(crate) ignore_tdm_reservation: bool,
+}
+
+/// How shards are kept, as img2dataset calls it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum OutputFormat {
+    /// NNNNN.tar with NNNNN.parquet
+    Webdataset,
+    /// A folder NNNNN of files with NNNNN.parquet
+    Files,
+    /// NNNNN.parquet with the pictures in it
+    Parquet,
+    /// NNNNN.tfrecord with NNNNN.parquet
+    Tfrecord,
+    /// Nothing but counts: to measure a network
+    Dummy,
 }
 
 /// How pictures are resized, as img2dataset calls it.

@@ -1,7 +1,8 @@
-//! One file a command; the stages share one.
+//! One file a command; the smaller stages share one.
 
 mod build;
 mod demo;
+mod download;
 mod search;
 mod serve;
 mod stages;
@@ -24,7 +25,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<Ended> {
         Command::Demo(options) => demo::run(&options, printer),
         Command::Build(options) => build::run(&options, printer),
         Command::Collect(options) => stages::collect(options, printer),
-        Command::Download(options) => stages::download(options, printer),
+        Command::Download(options) => download::run(options, printer),
         Command::Embed(options) => stages::embed(&options, printer),
         Command::Filter(options) => stages::filter(&options, printer),
         Command::Pack(options) => stages::pack(options, printer),

@@ -1,12 +1,11 @@
 //! The stages, each alone.
 
 use anyhow::{Context, Result, ensure};
-use dataset::list::ListColumns;
 use dataset::released::Join;
 use dataset::tfds::FileFormat;
 use dataset::{Packages, Run, Summary};
 use pipeline::pack::Format;
-use pipeline::{collect, download, embed, filter, pack};
+use pipeline::{collect, embed, filter, pack};
 use serde::de::DeserializeOwned;
 
 use super::{ended, model};
@@ -15,13 +14,13 @@ use crate::cli::{self, Settings};
 use crate::printer::Printer;
 
 /// The settings of `--config`, or the recipe's.
-fn settings<T: DeserializeOwned + Default>(settings: &Settings) -> Result<T> {
+pub(super) fn settings<T: DeserializeOwned + Default>(settings: &Settings) -> Result<T> {
     let Some(path) = &settings.config else { return Ok(T::default()) };
     let text = fs_err::read_to_string(path)?;
     toml::from_str(&text).with_context(|| format!("read {}", path.display()))
 }
 
-fn told(summary: &Summary, printer: &Printer) -> Result<Ended> {
+pub(super) fn told(summary: &Summary, printer: &Printer) -> Result<Ended> {
     printer.summary(summary)?;
     Ok(ended(std::slice::from_ref(summary)))
 }
@@ -56,48 +55,6 @@ pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended>
     let choice = collect::Choice { base: options.base, sample: options.sample, seed: options.seed };
     let archives = collect::archives(&options.archives, &choice)?;
     told(&collect::run(&config, &archives, &options.output, printer)?, printer)
-}
-
-pub(super) fn download(options: cli::Download, printer: &Printer) -> Result<Ended> {
-    let mut config: download::Config = settings(&options.settings)?;
-    config.image_size = options.image_size.unwrap_or(config.image_size);
-    if let Some(mode) = options.resize_mode {
-        config.resize_mode = match mode {
-            cli::ResizeMode::No => download::ResizeMode::No,
-            cli::ResizeMode::KeepRatio => download::ResizeMode::KeepRatio,
-            cli::ResizeMode::KeepRatioLargest => download::ResizeMode::KeepRatioLargest,
-            cli::ResizeMode::CenterCrop => download::ResizeMode::CenterCrop,
-            cli::ResizeMode::Border => download::ResizeMode::Border,
-        };
-    }
-    config.resize_only_if_bigger |= options.resize_only_if_bigger;
-    config.image_side_min = options.image_side_min.unwrap_or(config.image_side_min);
-    config.image_area_max = options.image_area_max.or(config.image_area_max);
-    config.aspect_ratio_max = options.aspect_ratio_max.or(config.aspect_ratio_max);
-    config.timeout_ms = options.timeout_ms.unwrap_or(config.timeout_ms);
-    config.concurrency = options.concurrency.unwrap_or(config.concurrency);
-    config.host_concurrency = options.host_concurrency.unwrap_or(config.host_concurrency);
-    config.retries = options.retries.unwrap_or(config.retries);
-    config.robots_txt &= !options.ignore_robots_txt;
-    config.robots_tag &= !options.ignore_robots_tag;
-    config.tdm_reservation &= !options.ignore_tdm_reservation;
-    config.user_agent = options.user_agent.unwrap_or(config.user_agent);
-    config.allow_private |= options.allow_private;
-    let columns = options.url_col.is_some() || options.caption_col.is_some();
-    let pairs = match &options.pairs[..] {
-        [folder] if folder.is_dir() && !columns => folder.clone(),
-        lists => {
-            let folder = options.output.join(".pairs");
-            let url = options.url_col.unwrap_or_else(|| "url".into());
-            download::pairs(
-                &download::lists(lists)?,
-                &ListColumns { url, caption: options.caption_col, more: Vec::new() },
-                &folder,
-            )?;
-            folder
-        }
-    };
-    told(&download::run(&config, &pairs, &options.output, printer)?, printer)
 }
 
 pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod demo;
+mod download;
 mod output;
 mod pack;
 mod resume;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use dataset::carried::{self, Fields, Object};
 use dataset::list::{ListColumns, ListReader, ListRow, MoreFields, is_list};
-use dataset::schema::{Pair, uid};
+use dataset::schema::{ImageRow, Pair, uid};
 use dataset::table::TableWriter;
-use dataset::{Counts, Error, Marker, Result, SHARD_ROWS, ShardId, Status, file_sha256, remove_shards};
+use dataset::{Counts, Error, Marker, Result, Row, SHARD_ROWS, ShardId, Status, file_sha256, remove_shards};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ pub fn pairs(lists: &[PathBuf], columns: &ListColumns, output: &Path) -> Result<
         return Ok(());
     }
     if let Some(name) = columns.more.iter().find(|name| OURS.contains(&name.as_str())) {
-        return Err(Error::Invalid(format!("download: the column {name:?} of a list would stand in place of our own")));
+        return Err(Error::Invalid(format!("download: a pair has a column {name:?} of its own")));
     }
     let (mut counts, mut files, mut shard) = (Counts::default(), Vec::new(), 0);
     let mut fields = None;
@@ -81,6 +81,16 @@ const PAIRS: [&str; 4] = ["uid", "page_url", "license", "language"];
 const OURS: [&str; 7] = ["url", "caption", "license_evidence", "archive", "record_offset", "link_path", "source"];
 /// Rows that tell what the columns of a list hold.
 const TYPES_FROM: usize = 1000;
+
+/// Whether the columns of these names can be saved: of two of one name none could be told.
+pub fn may_be_saved(names: &[String]) -> Result<()> {
+    let schema = ImageRow::schema();
+    let taken = |name: &&String| schema.field_with_name(name).is_ok() && !PAIRS.contains(&name.as_str());
+    match names.iter().find(taken) {
+        None => Ok(()),
+        Some(name) => Err(Error::Invalid(format!("download: the shards have a column {name:?} of their own"))),
+    }
+}
 
 /// What the further columns hold.
 fn fields_of(told: &MoreFields, names: &[String], rows: &[Object]) -> Result<Fields, String> {
@@ -188,6 +198,8 @@ mod tests {
 
         let error = pairs(std::slice::from_ref(&list), &columns("archive"), &folder.path().join("b"));
         assert!(error.expect_err("ours").to_string().contains("\"archive\""));
+        assert!(may_be_saved(&["uid".into(), "score".into()]).is_ok());
+        assert!(may_be_saved(&["width".into()]).is_err());
         let many: String = (0..1200)
             .map(|i| format!("http://a.com/{i},,{}\n", if i == 1100 { "x".into() } else { i.to_string() }))
             .collect();

@@ -9,8 +9,9 @@ mod resize;
 mod robots;
 mod store;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use dataset::carried;
@@ -24,12 +25,13 @@ use dataset::{
 };
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use blocked::Blocked;
 use client::Fetcher;
 use store::{Finished, finish};
 
-pub use list::{lists, pairs};
+pub use list::{lists, may_be_saved, pairs};
 pub use resize::ResizeMode;
 
 /// Settings of the stage.
@@ -176,8 +178,15 @@ const SCHEDULE: [&str; 11] = [
     "block_urls",
 ];
 
-/// Rows that may be finished but wait for an earlier one, since rows are written in order: at 20 KB each, 40 MB.
+/// Rows of a shard that may be finished but wait for an earlier one, since rows are written in order: at 20 KB each, 40 MB.
 const WINDOW: usize = 2048;
+
+/// Shards under way at once, over the same connections.
+const SHARDS_AT_ONCE: usize = 3;
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("no thread panics with the lock")
+}
 
 /// Downloads every shard of `pairs` into `output`.
 pub fn run(config: &Config, pairs: &Path, output: &Path, progress: &dyn Progress) -> Result<Summary> {
@@ -196,10 +205,26 @@ fn all(downloader: &Downloader, pairs: &Path, output: &Path, progress: &dyn Prog
     for &id in &shards {
         rows += TableReader::<Pair>::open(&pairs.join(format!("{id}.parquet")))?.row_count();
     }
-    let task = progress.begin(Stage::Download, Some(rows));
-    for id in shards {
-        summary.counts.merge(&downloader.shard(pairs, output, id, &*task)?);
-    }
+    let task = &*progress.begin(Stage::Download, Some(rows));
+    // The last rows of a shard wait for slow hosts; meanwhile the next shards have the connections.
+    let (shards, counts) = (Mutex::new(shards.into_iter()), Mutex::new(&mut summary.counts));
+    let work = || {
+        loop {
+            let Some(id) = lock(&shards).next() else { return Ok(()) };
+            match downloader.shard(pairs, output, id, task) {
+                Ok(done) => lock(&counts).merge(&done),
+                Err(error) => {
+                    lock(&shards).by_ref().for_each(drop); // nobody begins another one
+                    return Err(error);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers = [(); SHARDS_AT_ONCE].map(|()| scope.spawn(work));
+        let ends = workers.map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        ends.into_iter().collect::<Result<()>>()
+    })?;
     Ok(summary)
 }
 
@@ -210,6 +235,8 @@ pub struct Downloader {
     blocked: Arc<Blocked>,
     fetcher: Fetcher,
     runtime: tokio::runtime::Runtime,
+    /// Pictures that are decoded at once: as many as there are processors, since each may be large.
+    workers: Semaphore,
     /// Whether rows of shards that are done are asked for again if they failed.
     retry_failed: bool,
 }
@@ -225,7 +252,8 @@ impl Downloader {
         let fetcher = Fetcher::new(config)?;
         drop(guard);
         let blocked = Arc::new(Blocked::read(config)?);
-        Ok(Self { config: Arc::new(config.clone()), blocked, fetcher, runtime, retry_failed: false })
+        let workers = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get));
+        Ok(Self { config: Arc::new(config.clone()), blocked, fetcher, runtime, workers, retry_failed: false })
     }
 
     /// Downloads one shard; one that is done is not done again, unless it has failures that are to be tried again, or was made
@@ -255,6 +283,7 @@ impl Downloader {
             let key = SampleKey { shard: id, row };
             let known = before.as_mut().map(|before| before.next().ok_or_else(|| gone(output, key))?).transpose();
             let (fetcher, config, blocked) = (self.fetcher.clone(), self.config.clone(), self.blocked.clone());
+            let workers = &self.workers;
             let retry_failed = self.retry_failed;
             async move {
                 let (pair, known) = (pair?, known?);
@@ -267,6 +296,7 @@ impl Downloader {
                     return Ok(Finished::blocked(row, Status::Dropped(Reason::UrlBlocked)));
                 }
                 let (status, fetched) = fetcher.fetch(&pair.url).await;
+                let _turn = workers.acquire().await.expect("the semaphore is never closed");
                 let work = move || finish(&config, &blocked, &pair, &further, key, status, fetched);
                 tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
             }
