@@ -3,17 +3,21 @@
 mod color;
 mod containers;
 mod decoder;
+mod encode;
 mod general;
 #[cfg_attr(feature = "native", path = "turbo.rs")]
 #[cfg_attr(not(feature = "native"), path = "pure.rs")]
 mod jpeg;
+mod place;
 mod square;
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Failure, Pixels, Result};
+use crate::{Failure, Pixels, Result};
 
 pub use decoder::Decoder;
+pub use encode::{StoredFormat, encode, encode_jpeg};
+pub use place::without_place;
 pub use square::Squares;
 
 /// What a decoded picture may cost.
@@ -170,11 +174,6 @@ fn exif_json(metadata: Option<&[u8]>) -> String {
         }
     }
     serde_json::to_string(&fields).expect("a map of texts")
-}
-
-/// Encodes a JPEG, 4:2:0, `quality` 1 to 100.
-pub fn encode_jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>> {
-    jpeg::encode(pixels, quality).map_err(|cause| Error::Invalid(format!("encode a JPEG: {cause}")))
 }
 
 #[cfg(test)]
