@@ -1,5 +1,6 @@
 //! Pairs to images: fetched, checked, resized, and kept in WebDataset shards beside a row for every pair.
 
+mod blur;
 mod client;
 mod guard;
 mod hosts;
@@ -9,7 +10,7 @@ mod robots;
 
 use std::path::Path;
 
-use dataset::picture::{self, Limits};
+use dataset::picture::{self, Decoder, Limits};
 use dataset::schema::{ImageRow, Pair, hex};
 use dataset::table::{TableReader, TableWriter};
 use dataset::webdataset::{TarWriter, tar_path};
@@ -255,26 +256,26 @@ fn store(config: &Config, body: &[u8], row: &mut ImageRow) -> Result<Vec<u8>, (S
         let message = format!("{} bytes, the recipe asks for {}", body.len(), config.image_bytes_min);
         return Err((Status::Dropped(Reason::ImageTooFewBytes), message));
     }
-    let decoded = picture::decode(body, limits).map_err(failed)?;
-    row.original_width = Some(decoded.pixels.width() as i32);
-    row.original_height = Some(decoded.pixels.height() as i32);
-    row.exif = Some(decoded.exif);
-    let (width, height) = (decoded.pixels.width(), decoded.pixels.height());
+    let form = resize::Form {
+        mode: config.resize_mode,
+        size: config.image_size,
+        only_if_bigger: config.resize_only_if_bigger,
+        pixels_max: config.pixels_max,
+    };
+    let decoded = Decoder::new(limits).picture(body, form.needed()).map_err(failed)?;
+    let (width, height) = (decoded.original_width, decoded.original_height);
+    row.original_width = Some(width as i32);
+    row.original_height = Some(height as i32);
+    row.exif = Some(decoded.exif.clone());
     if let Some(reason) = config.refuses(width, height) {
         return Err((Status::Dropped(reason), format!("{width} x {height} pixels")));
     }
-    row.phash = resize::perceptual_hash(&decoded.pixels);
-    let stored = resize::resize(
-        decoded.pixels,
-        config.resize_mode,
-        config.image_size,
-        config.resize_only_if_bigger,
-        config.pixels_max,
-    );
-    let stored = stored.ok_or_else(|| {
+    let stored = form.store(decoded, &[]).ok_or_else(|| {
         let message = format!("{width} x {height} pixels would become more than {}", config.pixels_max);
         (Status::Failed(Failure::TooManyPixels), message)
     })?;
+    row.phash = stored.phash;
+    let stored = stored.pixels;
     (row.width, row.height) = (Some(stored.width() as i32), Some(stored.height() as i32));
     let encoded = picture::encode_jpeg(&stored, config.encode_quality);
     encoded.map_err(|error| (Status::Failed(Failure::ImageDamaged), error.to_string()))
