@@ -1,12 +1,18 @@
-//! Pictures to pixels, one after the other, as training wants them.
+//! Pictures to pixels, one after the other.
 
-use image::ImageFormat;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use image::metadata::Orientation;
+use image::{DynamicImage, RgbImage};
+
+use super::color::{cmyk_to_rgb, on_white, to_srgb};
+use super::containers::{JPEG_SCAN, JpegParts, is_animated, jpeg_content};
+use super::general::{self, Raster};
 use super::jpeg::Jpegs;
-use super::{Limits, Squares, decode, format};
+use super::{Format, Layout, Limits, Needed, Picture, Squares, color, exif_json};
 use crate::{Failure, Pixels};
 
-/// Decodes as [`decode`] does, and keeps for the next picture what one alone would have to set up.
+/// Decodes pictures, and keeps for the next one what one alone would have to set up.
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
@@ -18,6 +24,10 @@ pub struct Decoder {
 /// The failure is a row's; the text says more.
 type Result<T> = std::result::Result<T, (Failure, String)>;
 
+fn damaged(cause: impl ToString) -> (Failure, String) {
+    (Failure::ImageDamaged, cause.to_string())
+}
+
 impl Decoder {
     /// Decodes pictures within these limits.
     pub fn new(limits: Limits) -> Self {
@@ -26,24 +36,28 @@ impl Decoder {
 
     /// All pixels.
     pub fn full(&mut self, bytes: &[u8]) -> Result<Pixels> {
-        let mut rgb = Vec::new();
-        match self.jpeg(bytes, None, 3, &mut rgb)? {
-            Some((width, height)) => {
-                Pixels::new(width, height, rgb).ok_or((Failure::ImageDamaged, "no pixels".to_owned()))
-            }
-            None => Ok(decode(bytes, self.limits)?.pixels),
-        }
+        Ok(self.picture(bytes, Needed::All)?.pixels)
     }
 
-    /// Fills `out` with the centred square of `side` pixels, as [`Squares`] does. A JPEG that is much larger is decoded
-    /// at the half, the quarter or the eighth of its size.
+    /// A picture of at least the size `needed`: a JPEG that is much larger is decoded at the half, the quarter or the
+    /// eighth of its sides.
+    pub fn picture(&mut self, bytes: &[u8], needed: Needed) -> Result<Picture> {
+        unpanicked(|| {
+            let format = Format::of(bytes).ok_or_else(not_an_image)?;
+            let jpeg = if format == Format::Jpeg { self.jpeg(bytes, needed)? } else { None };
+            let raster = jpeg.map_or_else(|| general::decode(bytes, self.limits), Ok)?;
+            finish(bytes, format, raster)
+        })
+    }
+
+    /// Fills `out` with the centred square of `side` pixels, as [`Squares`] does, from no more pixels than that takes.
     pub fn square(&mut self, bytes: &[u8], side: u32, out: &mut [u8]) -> Result<()> {
-        let damaged = |cause| (Failure::ImageDamaged, cause);
         let mut rgbx = std::mem::take(&mut self.rgbx);
-        let filled = match self.jpeg(bytes, Some(side), 4, &mut rgbx)? {
+        let plain = unpanicked(|| self.plain_jpeg(bytes, Needed::Shorter(side), &mut rgbx))?;
+        let filled = match plain {
             Some((width, height)) => self.squares.fill_from_rgbx(&rgbx, width, height, side, out),
             None => {
-                let pixels = decode(bytes, self.limits)?.pixels;
+                let pixels = self.picture(bytes, Needed::Shorter(side))?.pixels;
                 self.squares.fill(pixels.rgb(), pixels.width(), pixels.height(), side, out)
             }
         };
@@ -51,43 +65,124 @@ impl Decoder {
         filled.map_err(damaged)
     }
 
-    /// Width and height of what is in `pixels` then, so many bytes each; `None` for what only [`decode`] can read: other formats, CMYK, and
-    /// pictures with EXIF, which may have to be turned.
-    fn jpeg(
-        &mut self,
-        bytes: &[u8],
-        shorter: Option<u32>,
-        pixel_bytes: usize,
-        pixels: &mut Vec<u8>,
-    ) -> Result<Option<(u32, u32)>> {
-        let damaged = |cause| (Failure::ImageDamaged, cause);
+    /// A JPEG; `None` where the general decoder is to be asked.
+    fn jpeg(&mut self, bytes: &[u8], needed: Needed) -> Result<Option<Raster>> {
         let Some(jpegs) = self.jpegs.as_mut() else { return Ok(None) };
-        if format(bytes) != Some(ImageFormat::Jpeg) || may_have_exif(bytes) {
+        let Some((width, height, ink)) = jpegs.header(bytes).map_err(damaged)? else { return Ok(None) };
+        self.limits.check(width, height)?;
+        let JpegSays { exif, profile, adobe } = JpegSays::of(bytes);
+        let divisor = needed.divisor(width, height);
+        let (wide, high) = (width.div_ceil(divisor), height.div_ceil(divisor));
+        let layout = if ink { Layout::Cmyk } else { Layout::Rgb };
+        let mut pixels = vec![0; wide as usize * high as usize * layout.bytes()];
+        jpegs.decode(bytes, divisor, wide, layout, &mut pixels).map_err(damaged)?;
+        let (pixels, profile) =
+            if ink { (cmyk_to_rgb(pixels, adobe, profile.as_deref()), None) } else { (pixels, profile) };
+        Ok(Some(Raster {
+            pixels,
+            channels: 3,
+            width: wide,
+            height: high,
+            original: (width, height),
+            exact: divisor == 1 && !ink,
+            orientation: exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms),
+            exif: exif.map(<[u8]>::to_vec),
+            profile,
+        }))
+    }
+
+    /// Width and height of a JPEG whose pixels are in `rgbx` then; `None` for what takes more than that: other formats,
+    /// ink, and pictures with EXIF or a profile, which may have to be turned or brought to sRGB.
+    fn plain_jpeg(&mut self, bytes: &[u8], needed: Needed, rgbx: &mut Vec<u8>) -> Result<Option<(u32, u32)>> {
+        let Some(jpegs) = self.jpegs.as_mut() else { return Ok(None) };
+        if Format::of(bytes) != Some(Format::Jpeg) || !JpegSays::of(bytes).nothing() {
             return Ok(None);
         }
-        let Some((width, height)) = jpegs.header(bytes).map_err(damaged)? else { return Ok(None) };
+        let Some((width, height, false)) = jpegs.header(bytes).map_err(damaged)? else { return Ok(None) };
         self.limits.check(width, height)?;
-        let enough = |divisor: &u32| shorter.is_some_and(|shorter| width.min(height).div_ceil(*divisor) >= shorter);
-        let divisor = [8, 4, 2].into_iter().find(enough).unwrap_or(1);
+        let divisor = needed.divisor(width, height);
         let (width, height) = (width.div_ceil(divisor), height.div_ceil(divisor));
-        pixels.resize(width as usize * height as usize * pixel_bytes, 0);
-        jpegs.decode(bytes, divisor, width, pixel_bytes, pixels).map_err(damaged)?;
+        rgbx.resize(width as usize * height as usize * Layout::Rgbx.bytes(), 0);
+        jpegs.decode(bytes, divisor, width, Layout::Rgbx, rgbx).map_err(damaged)?;
         Ok(Some((width, height)))
     }
 }
 
-/// Whether a segment with EXIF stands before the pixels of a JPEG, or what stands there is unclear.
-fn may_have_exif(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[mark, kind, high, low]) = bytes.get(at..at + 4).and_then(|head| head.first_chunk()) {
-        match (mark, kind) {
-            (0xFF, 0xDA) => return false,
-            (0xFF, 0xE1) if bytes[at + 4..].starts_with(b"Exif") => return true,
-            (0xFF, 0xC0..=0xCF | 0xDB..=0xFE) => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-            _ => return true,
+fn not_an_image() -> (Failure, String) {
+    (Failure::NotAnImage, "none of JPEG, PNG, WebP, GIF, BMP and TIFF".into())
+}
+
+/// A panic in a decoder, all of which are other people's, is a damaged picture.
+fn unpanicked<T>(decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged("the decoder gave up")))
+}
+
+/// To sRGB, onto white, upright.
+fn finish(bytes: &[u8], format: Format, mut raster: Raster) -> Result<Picture> {
+    let moved = match &raster.profile {
+        Some(profile) => to_srgb(profile, &mut raster.pixels, raster.channels),
+        None => false,
+    };
+    let (rgb, seen_through) = if raster.channels == 4 { on_white(&raster.pixels) } else { (raster.pixels, false) };
+    let upright = raster.orientation == Orientation::NoTransforms;
+    let (mut width, mut height, mut rgb) = (raster.width, raster.height, rgb);
+    let (mut original_width, mut original_height) = raster.original;
+    if !upright {
+        let mut turned =
+            DynamicImage::from(RgbImage::from_raw(width, height, rgb).ok_or_else(|| damaged("no pixels"))?);
+        turned.apply_orientation(raster.orientation);
+        if width != turned.width() {
+            std::mem::swap(&mut original_width, &mut original_height);
         }
+        (width, height, rgb) = (turned.width(), turned.height(), turned.into_rgb8().into_raw());
     }
-    true
+    Ok(Picture {
+        pixels: Pixels::new(width, height, rgb).ok_or_else(|| damaged("no pixels"))?,
+        original_width,
+        original_height,
+        format,
+        as_in_file: raster.exact && upright && !moved && !seen_through && !is_animated(bytes),
+        exif: exif_json(raster.exif.as_deref()),
+    })
+}
+
+/// What a JPEG says before its pixels.
+#[derive(Default)]
+struct JpegSays<'a> {
+    exif: Option<&'a [u8]>,
+    profile: Option<Vec<u8>>,
+    /// Whether Adobe's programs wrote it, or others in their way.
+    adobe: bool,
+}
+
+impl<'a> JpegSays<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        let mut says = Self::default();
+        let mut profile: Vec<(u8, &[u8])> = Vec::new();
+        for (kind, part) in JpegParts::new(bytes).take_while(|(kind, _)| *kind != JPEG_SCAN) {
+            let content = jpeg_content(part);
+            match kind {
+                0xE1 => says.exif = says.exif.or(content.strip_prefix(b"Exif\0\0")),
+                // A profile comes in pieces that are numbered from 1 (ICC.1:2022, annex B.4).
+                0xE2 => {
+                    let piece = content.strip_prefix(b"ICC_PROFILE\0").and_then(|piece| piece.split_at_checked(2));
+                    profile.extend(piece.map(|(number, piece)| (number[0], piece)));
+                }
+                0xEE => says.adobe |= content.starts_with(b"Adobe"),
+                _ => (),
+            }
+        }
+        profile.sort_by_key(|(number, _)| *number);
+        let size: usize = profile.iter().map(|(_, piece)| piece.len()).sum();
+        let complete = profile.iter().zip(1..).all(|((number, _), expected)| u32::from(*number) == expected);
+        says.profile = (complete && (1..=color::PROFILE_BYTES_MAX).contains(&size))
+            .then(|| profile.iter().flat_map(|(_, piece)| *piece).copied().collect());
+        says
+    }
+
+    fn nothing(&self) -> bool {
+        self.exif.is_none() && self.profile.is_none()
+    }
 }
 
 #[cfg(test)]
@@ -110,18 +205,46 @@ mod tests {
     }
 
     #[test]
-    fn it_decodes_what_the_general_decoder_does() {
+    fn a_jpeg_comes_out_as_the_general_decoder_has_it_and_upright() {
         let mut decoder = Decoder::new(Limits::default());
         let jpeg = picture(60, 40);
-        let mut png = Vec::new();
-        let rgba = image::RgbaImage::from_pixel(4, 5, image::Rgba([255, 0, 0, 128]));
-        rgba.write_to(&mut std::io::Cursor::new(&mut png), ImageFormat::Png).expect("memory");
-        for bytes in [&jpeg, &turned(&jpeg), &png] {
-            let general = decode(bytes, Limits::default()).expect("decodable").pixels;
-            assert_eq!(decoder.full(bytes).expect("decodable"), general);
+        let pixels = decoder.full(&jpeg).expect("decodable");
+        let general = general::decode(&jpeg, Limits::default()).expect("decodable").pixels;
+        let worst = pixels.rgb().iter().zip(&general).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(worst < Some(8), "{worst:?}");
+        let upright = decoder.picture(&turned(&jpeg), Needed::All).expect("decodable");
+        assert_eq!((upright.pixels.width(), upright.original_width, upright.as_in_file), (40, 40, false));
+        let corner =
+            |pixels: &Pixels, x: u32, y: u32| pixels.rgb()[(y * pixels.width() + x) as usize * 3..][..3].to_vec();
+        assert_eq!(corner(&upright.pixels, 39, 0), corner(&pixels, 0, 0), "turned clockwise");
+    }
+
+    #[test]
+    fn a_larger_picture_is_decoded_smaller_and_its_size_is_told() {
+        let mut decoder = Decoder::new(Limits::default());
+        let jpeg = picture(605, 403);
+        let cases = [
+            (Needed::All, (605, 403), true),
+            (Needed::Shorter(202), (303, 202), false),
+            (Needed::Shorter(203), (605, 403), true),
+            (Needed::Longer(152), (152, 101), false),
+            (Needed::Longer(1), (76, 51), false),
+            (Needed::Longer(2000), (605, 403), true),
+        ];
+        for (needed, (width, height), as_in_file) in cases {
+            let found = decoder.picture(&jpeg, needed).expect("decodable");
+            assert_eq!((found.original_width, found.original_height), (605, 403), "{needed:?}");
+            if cfg!(feature = "native") {
+                let size = (found.pixels.width(), found.pixels.height());
+                assert_eq!((size, found.as_in_file), ((width, height), as_in_file), "{needed:?}");
+            }
         }
-        let turned = decoder.full(&turned(&jpeg)).expect("decodable");
-        assert_eq!((turned.width(), turned.height()), (40, 60));
+    }
+
+    #[test]
+    fn a_panic_in_a_decoder_is_a_damaged_picture() {
+        let (failure, _) = unpanicked::<()>(|| panic!("as a decoder would")).expect_err("no picture");
+        assert_eq!(failure, Failure::ImageDamaged);
     }
 
     #[test]

@@ -1,26 +1,30 @@
-//! Encoded pictures to pixels and back: JPEG, PNG, WebP and BMP, whatever the web sends.
+//! Encoded pictures to pixels and back: whatever the web sends.
 
+mod color;
+mod containers;
 mod decoder;
+mod encode;
+mod general;
 #[cfg_attr(feature = "native", path = "turbo.rs")]
 #[cfg_attr(not(feature = "native"), path = "pure.rs")]
 mod jpeg;
+mod place;
 mod square;
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
-
-use crate::{Error, Failure, Pixels, Result};
+use crate::{Failure, Pixels, Result};
 
 pub use decoder::Decoder;
+pub use encode::{StoredFormat, encode, encode_jpeg};
+pub use place::without_place;
 pub use square::Squares;
 
 /// What a decoded picture may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Pixels, told by the header before anything is allocated. PIL's own guard is 89,478,485.
+    /// Pixels, told by the header before anything is allocated. PIL's own guard is 89,478,485. A pixel may take 8 bytes
+    /// while its file is read.
     pub pixels_max: u64,
 }
 
@@ -39,72 +43,128 @@ impl Limits {
     }
 }
 
+/// Scans of a progressive JPEG. Real ones have about ten; a file of many empty ones takes hours.
+const SCANS_MAX: u32 = 500;
+
+/// How many pixels a picture must have to be of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// All that it has.
+    All,
+    /// So many along its shorter side.
+    Shorter(u32),
+    /// So many along its longer side.
+    Longer(u32),
+}
+
+impl Needed {
+    /// By what a JPEG's sides can be divided so that enough is left.
+    fn divisor(self, width: u32, height: u32) -> u32 {
+        let (side, least) = match self {
+            Self::All => return 1,
+            Self::Shorter(least) => (width.min(height), least),
+            Self::Longer(least) => (width.max(height), least),
+        };
+        [8, 4, 2].into_iter().find(|divisor| side.div_ceil(*divisor) >= least).unwrap_or(1)
+    }
+}
+
+/// The formats that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JPEG, in ink (CMYK), too.
+    Jpeg,
+    /// PNG.
+    Png,
+    /// WebP; the first picture of an animation.
+    WebP,
+    /// GIF; its first picture.
+    Gif,
+    /// Windows bitmap.
+    Bmp,
+    /// TIFF; its first picture.
+    Tiff,
+}
+
+impl Format {
+    /// The format that the bytes start as.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        Some(match image::guess_format(bytes).ok()? {
+            image::ImageFormat::Jpeg => Self::Jpeg,
+            image::ImageFormat::Png => Self::Png,
+            image::ImageFormat::WebP => Self::WebP,
+            image::ImageFormat::Gif => Self::Gif,
+            image::ImageFormat::Bmp if has_bitmap_header(bytes) => Self::Bmp,
+            image::ImageFormat::Tiff => Self::Tiff,
+            _ => return None,
+        })
+    }
+
+    /// Its name as the ending of a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpg",
+            Self::Png => "png",
+            Self::WebP => "webp",
+            Self::Gif => "gif",
+            Self::Bmp => "bmp",
+            Self::Tiff => "tiff",
+        }
+    }
+}
+
+/// "BM" starts many a text. A bitmap has one of these lengths of its second header there (OS/2 1 and 2, Windows 3 to 5).
+fn has_bitmap_header(bytes: &[u8]) -> bool {
+    bytes.get(14..18).is_some_and(|length| matches!(length, [12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]))
+}
+
+/// Whether the bytes start as a picture does that can be read: what is taken from the web.
+pub fn is_image(bytes: &[u8]) -> bool {
+    Format::of(bytes).is_some()
+}
+
 /// A decoded picture and what its file said of it.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// Upright, in sRGB, transparency laid on white.
     pub pixels: Pixels,
+    /// What it has upright, however small it was decoded.
+    pub original_width: u32,
+    /// What it has upright, however small it was decoded.
+    pub original_height: u32,
+    /// What it was read from.
+    pub format: Format,
+    /// Whether the file shows nothing else to those who take no notice of orientation, profile and transparency, and is
+    /// no animation: it may be stored in place of the pixels.
+    pub as_in_file: bool,
     /// EXIF fields by name, without position data, as JSON; `{}` where there is none.
     pub exif: String,
 }
 
-/// Whether the bytes start as a JPEG, PNG or WebP does: what is taken from the web.
-pub fn is_image(bytes: &[u8]) -> bool {
-    format(bytes).is_some_and(|format| format != ImageFormat::Bmp)
-}
-
-fn format(bytes: &[u8]) -> Option<ImageFormat> {
-    use ImageFormat::{Bmp, Jpeg, Png, WebP};
-    image::guess_format(bytes).ok().filter(|format| matches!(format, Jpeg | Png | WebP | Bmp))
-}
-
 /// Decodes a picture. The failure is a row's; the text says more.
 pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, (Failure, String)> {
-    let Some(format) = format(bytes) else {
-        return Err((Failure::NotAnImage, "neither JPEG, PNG, WebP nor BMP".into()));
-    };
-    let damaged = |error: image::ImageError| (Failure::ImageDamaged, error.to_string());
-    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    limits.check(width, height)?;
-    let metadata = decoder.exif_metadata().ok().flatten();
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let turbo = if format == ImageFormat::Jpeg { decode_jpeg(bytes)? } else { None };
-    let mut picture = match turbo {
-        Some(picture) => picture,
-        None => DynamicImage::from_decoder(decoder).map_err(damaged)?,
-    };
-    picture.apply_orientation(orientation);
-    let (width, height) = (picture.width(), picture.height());
-    let pixels = Pixels::new(width, height, on_white(picture));
-    let pixels = pixels.ok_or((Failure::ImageDamaged, "no pixels".to_owned()))?;
-    Ok(Picture { pixels, exif: exif_json(metadata) })
+    Decoder::new(limits).picture(bytes, Needed::All)
 }
 
-/// What the JPEG decoder makes of it; `None` where the general decoder is to be asked.
-fn decode_jpeg(bytes: &[u8]) -> Result<Option<DynamicImage>, (Failure, String)> {
-    let damaged = |cause| (Failure::ImageDamaged, cause);
-    let mut jpegs = jpeg::Jpegs::new().map_err(damaged)?;
-    let Some((width, height)) = jpegs.header(bytes).map_err(damaged)? else { return Ok(None) };
-    let mut rgb = vec![0; width as usize * height as usize * 3];
-    jpegs.decode(bytes, 1, width, 3, &mut rgb).map_err(damaged)?;
-    Ok(image::RgbImage::from_raw(width, height, rgb).map(DynamicImage::from))
+/// How the bytes of a pixel are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    Rgb,
+    /// The fourth byte means nothing.
+    Rgbx,
+    /// Ink.
+    Cmyk,
 }
 
-fn on_white(picture: DynamicImage) -> Vec<u8> {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8().into_raw();
+impl Layout {
+    fn bytes(self) -> usize {
+        if self == Self::Rgb { 3 } else { 4 }
     }
-    let over = |value: u8, alpha: u8| {
-        let alpha = u32::from(alpha);
-        ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-    };
-    picture.into_rgba8().pixels().flat_map(|pixel| [0, 1, 2].map(|i| over(pixel[i], pixel[3]))).collect()
 }
 
-fn exif_json(metadata: Option<Vec<u8>>) -> String {
+fn exif_json(metadata: Option<&[u8]>) -> String {
     let mut fields = BTreeMap::new();
-    if let Some(exif) = metadata.and_then(|raw| exif::Reader::new().read_raw(raw).ok()) {
+    if let Some(exif) = metadata.and_then(|raw| exif::Reader::new().read_raw(raw.to_vec()).ok()) {
         for field in exif.fields() {
             // Where somebody was is nobody's business.
             if field.tag.context() != exif::Context::Gps {
@@ -116,13 +176,12 @@ fn exif_json(metadata: Option<Vec<u8>>) -> String {
     serde_json::to_string(&fields).expect("a map of texts")
 }
 
-/// Encodes a JPEG, 4:2:0, `quality` 1 to 100.
-pub fn encode_jpeg(pixels: &Pixels, quality: u8) -> Result<Vec<u8>> {
-    jpeg::encode(pixels, quality).map_err(|cause| Error::Invalid(format!("encode a JPEG: {cause}")))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use image::ImageFormat;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! JPEG without libjpeg-turbo: the general decoder's, in Rust.
 
+use super::containers::{JPEG_END, JPEG_SCAN, JpegParts};
+use super::{Layout, SCANS_MAX};
 use crate::Pixels;
 
 /// Leaves pictures to the general decoder, but for those that it would take although they are cut off.
@@ -11,33 +13,24 @@ impl Jpegs {
         Ok(Self)
     }
 
-    /// Always `None`. The general decoder fills what a cut file lacks with grey and says nothing, so that is told here.
-    pub(super) fn header(&mut self, bytes: &[u8]) -> Result<Option<(u32, u32)>, String> {
-        if has_end(bytes) { Ok(None) } else { Err("the JPEG is cut off".into()) }
+    /// Always `None`. The general decoder fills what a cut file lacks with grey and says nothing, and takes any number of
+    /// scans, so that is told here.
+    pub(super) fn header(&mut self, bytes: &[u8]) -> Result<Option<(u32, u32, bool)>, String> {
+        let (mut scans, mut end) = (0, false);
+        JpegParts::new(bytes).for_each(|(kind, _)| {
+            scans += u32::from(kind == JPEG_SCAN);
+            end |= kind == JPEG_END;
+        });
+        match end {
+            false => Err("the JPEG is cut off".into()),
+            true if scans > SCANS_MAX => Err(format!("{scans} scans")),
+            true => Ok(None),
+        }
     }
 
-    pub(super) fn decode(&mut self, _: &[u8], _: u32, _: u32, _: usize, _: &mut [u8]) -> Result<(), String> {
+    pub(super) fn decode(&mut self, _: &[u8], _: u32, _: u32, _: Layout, _: &mut [u8]) -> Result<(), String> {
         Err("no JPEG decoder of its own".into())
     }
-}
-
-/// Walks the segments of a JPEG to its end marker (ITU-T T.81, annex B).
-fn has_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[mark, kind]) = bytes.get(at..at + 2).and_then(|pair| pair.first_chunk()) {
-        at += match (mark, kind) {
-            (0xFF, 0xD9) => return true,
-            (0xFF, 0xFF) => 1,
-            // Between the segments of a scan lies its data, in which 0xFF is followed by 0 or a restart marker.
-            (0xFF, 0x00 | 0x01 | 0xD0..=0xD8) => 2,
-            (0xFF, _) => match bytes.get(at + 2..at + 4) {
-                Some(length) => 2 + usize::from(u16::from_be_bytes([length[0], length[1]])).max(2),
-                None => return false,
-            },
-            _ => 1,
-        };
-    }
-    false
 }
 
 /// Encodes a JPEG.

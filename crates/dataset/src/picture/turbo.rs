@@ -2,10 +2,8 @@
 
 use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
 
+use super::{Layout, SCANS_MAX};
 use crate::Pixels;
-
-/// Scans of a progressive picture. Real ones have about ten; a file of many empty ones takes hours.
-const SCANS_MAX: u32 = 500;
 
 /// A decoder for one picture after the other.
 #[derive(Debug)]
@@ -18,26 +16,29 @@ impl Jpegs {
         Ok(Self(decompressor))
     }
 
-    /// Width and height; `None` where this decoder cannot give RGB (CMYK), which the other decoder can.
-    pub(super) fn header(&mut self, bytes: &[u8]) -> Result<Option<(u32, u32)>, String> {
+    /// Width, height, and whether it is in ink, which is decoded as that.
+    pub(super) fn header(&mut self, bytes: &[u8]) -> Result<Option<(u32, u32, bool)>, String> {
         let header = self.0.read_header(bytes).map_err(|error| error.to_string())?;
-        let rgb = !matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
-        Ok(rgb.then_some((header.width as u32, header.height as u32)))
+        let ink = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
+        Ok(Some((header.width as u32, header.height as u32, ink)))
     }
 
     /// Fills `out` with the picture, both sides divided by `divisor`, 1, 2, 4 or 8, and rounded up; that is free of
-    /// cost, since the coefficients left out are not computed. `width` is the width after that, and a pixel has 3 bytes,
-    /// or 4 of which the last means nothing.
+    /// cost, since the coefficients left out are not computed. `width` is the width after that.
     pub(super) fn decode(
         &mut self,
         bytes: &[u8],
         divisor: u32,
         width: u32,
-        pixel_bytes: usize,
+        layout: Layout,
         out: &mut [u8],
     ) -> Result<(), String> {
-        let format = if pixel_bytes == 4 { PixelFormat::RGBX } else { PixelFormat::RGB };
-        let pitch = width as usize * pixel_bytes;
+        let format = match layout {
+            Layout::Rgb => PixelFormat::RGB,
+            Layout::Rgbx => PixelFormat::RGBX,
+            Layout::Cmyk => PixelFormat::CMYK,
+        };
+        let pitch = width as usize * layout.bytes();
         let height = out.len() / pitch;
         let image = Image { pixels: out, width: width as usize, pitch, height, format };
         let scaled = self.0.set_scaling_factor(ScalingFactor::new(1, divisor as usize));

@@ -1,6 +1,7 @@
 //! Pairs to images: fetched, checked, resized, and kept in shards beside a row for every pair.
 
 mod blocked;
+mod blur;
 mod client;
 mod guard;
 mod hosts;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use dataset::carried;
-use dataset::picture::Limits;
+use dataset::picture::{Limits, StoredFormat};
 use dataset::schema::{ImageRow, Pair};
 use dataset::shard::{Layout, ShardReader, ShardWriter, Stats};
 use dataset::table::{TableReader, further_columns};
@@ -46,7 +47,11 @@ pub struct Config {
     pub resize_only_if_bigger: bool,
     /// How shards are kept.
     pub output_format: Layout,
-    /// JPEG quality of the stored image, 1 to 100; img2dataset: 95.
+    /// Format of the stored image.
+    pub encode_format: StoredFormat,
+    /// Whether an image that is stored as it is, in the format it came in, is not encoded again.
+    pub skip_reencode: bool,
+    /// Quality of the stored image: JPEG 1 to 100, WebP 1 to 100 and lossless above, PNG the effort of 0 to 9; img2dataset: 95.
     pub encode_quality: u8,
     /// Images of fewer bytes are dropped; LAION-400M: 5,000.
     pub image_bytes_min: u64,
@@ -87,6 +92,9 @@ pub struct Config {
     /// Column of hashes (MD5, SHA-1, SHA-256 or SHA-512); an image whose bytes have another one is dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_hash: Option<String>,
+    /// Column of boxes, `[left, top, right, bottom]` in parts of the sides, that are blurred: faces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bbox_col: Option<String>,
     /// A file of hashes, one a line: MD5, SHA-1, SHA-256, or perceptual. An image with one of them is not kept.
     pub block_hashes: Option<PathBuf>,
     /// Bits in which a perceptual hash may differ from a blocked one.
@@ -105,6 +113,8 @@ impl Config {
             image_size: 256,
             resize_mode: ResizeMode::Border,
             resize_only_if_bigger: false,
+            encode_format: StoredFormat::Jpg,
+            skip_reencode: false,
             encode_quality: 95,
             image_bytes_min: 5_000,
             image_side_min: 0,
@@ -124,6 +134,7 @@ impl Config {
             tdm_reservation: true,
             disable_all_reencoding: false,
             verify_hash: None,
+            bbox_col: None,
             block_hashes: None,
             block_distance: 0,
             block_urls: None,
@@ -244,8 +255,13 @@ pub struct Downloader {
 impl Downloader {
     /// Sets up the client.
     pub fn new(config: &Config) -> Result<Self> {
-        if !(1..=16_384).contains(&config.image_size) || !(1..=100).contains(&config.encode_quality) {
-            return Err(Error::Invalid("download: image_size is 1 to 16384, encode_quality 1 to 100".into()));
+        if !(1..=16_384).contains(&config.image_size) {
+            return Err(Error::Invalid("download: image_size is 1 to 16384".into()));
+        }
+        let (format, qualities) = (config.encode_format.name(), config.encode_format.qualities());
+        if !qualities.contains(&config.encode_quality) {
+            let (least, most) = qualities.into_inner();
+            return Err(Error::Invalid(format!("download: encode_quality of {format} is {least} to {most}")));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let guard = runtime.enter();
@@ -322,7 +338,7 @@ impl Downloader {
     }
 
     fn ending(&self) -> &'static str {
-        "jpg"
+        self.config.encode_format.name()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was fetched to what is kept: checked against hashes and block lists, decoded, resized, encoded.
 
 use dataset::carried::Object;
-use dataset::picture::{self, Limits};
+use dataset::picture::{self, Decoder, Limits};
 use dataset::schema::{ImageRow, Pair, hex};
 use dataset::{Failure, Reason, SampleKey, Status};
 use md5::{Digest, Md5};
@@ -9,9 +9,10 @@ use serde_json::Value;
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
+use super::Config;
 use super::blocked::{self, Blocked};
 use super::client::Fetched;
-use super::{Config, resize};
+use super::resize::Form;
 
 /// What became of a row, and its picture if it is kept.
 pub(super) struct Finished {
@@ -107,40 +108,67 @@ fn verify(row: &ImageRow, body: &[u8], expected: Option<&Value>) -> Result<(), S
 fn store(config: &Config, body: Vec<u8>, further: &Object, row: &mut ImageRow) -> Result<Vec<u8>, (Status, String)> {
     let failed = |(failure, message)| (Status::Failed(failure), message);
     let limits = Limits { pixels_max: config.pixels_max };
-    let _ = further;
     // A page that is served in place of an image is no image, however short it is.
     if (body.len() as u64) < config.image_bytes_min && picture::is_image(&body) {
         let message = format!("{} bytes, the recipe asks for {}", body.len(), config.image_bytes_min);
         return Err((Status::Dropped(Reason::ImageTooFewBytes), message));
     }
-    let decoded = picture::decode(&body, limits).map_err(failed)?;
-    row.original_width = Some(decoded.pixels.width() as i32);
-    row.original_height = Some(decoded.pixels.height() as i32);
-    row.exif = Some(decoded.exif);
-    let (width, height) = (decoded.pixels.width(), decoded.pixels.height());
+    let form = Form {
+        mode: config.resize_mode,
+        size: config.image_size,
+        only_if_bigger: config.resize_only_if_bigger,
+        pixels_max: config.pixels_max,
+    };
+    let decoded = Decoder::new(limits).picture(&body, form.needed()).map_err(failed)?;
+    let (width, height) = (decoded.original_width, decoded.original_height);
+    (row.original_width, row.original_height) = (Some(width as i32), Some(height as i32));
+    row.exif = Some(decoded.exif.clone());
     if let Some(reason) = config.refuses(width, height) {
         return Err((Status::Dropped(reason), format!("{width} x {height} pixels")));
     }
-    row.phash = resize::perceptual_hash(&decoded.pixels);
-    let stored = resize::resize(
-        decoded.pixels,
-        config.resize_mode,
-        config.image_size,
-        config.resize_only_if_bigger,
-        config.pixels_max,
-    );
-    let stored = stored.ok_or_else(|| {
+    let format = decoded.as_in_file.then_some(decoded.format);
+    let boxes = config.bbox_col.as_ref().and_then(|column| further.get(column)).map(boxes).unwrap_or_default();
+    let stored = form.store(decoded, &boxes).ok_or_else(|| {
         let message = format!("{width} x {height} pixels would become more than {}", config.pixels_max);
         (Status::Failed(Failure::TooManyPixels), message)
     })?;
-    (row.width, row.height) = (Some(stored.width() as i32), Some(stored.height() as i32));
-    let encoded = picture::encode_jpeg(&stored, config.encode_quality);
+    row.phash = stored.phash;
+    (row.width, row.height) = (Some(stored.pixels.width() as i32), Some(stored.pixels.height() as i32));
+    // Where somebody was is nobody's business: the bytes are stored without it, or the pixels encoded again.
+    if config.skip_reencode
+        && stored.untouched
+        && format == Some(config.encode_format.format())
+        && let Some(bytes) = picture::without_place(&body)
+    {
+        return Ok(bytes);
+    }
+    let encoded = picture::encode(&stored.pixels, config.encode_format, config.encode_quality);
     encoded.map_err(|error| (Status::Failed(Failure::ImageDamaged), error.to_string()))
+}
+
+/// The boxes of a row: an array of arrays of four numbers, or a text that is one. What is no box is left out.
+fn boxes(value: &Value) -> Vec<[f32; 4]> {
+    let parsed = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let number = |number: &Value| number.as_f64().map(|number| number as f32);
+    let corners = |corners: &Value| corners.as_array()?.iter().map(number).collect::<Option<Vec<_>>>()?.try_into().ok();
+    let boxes = parsed.as_ref().unwrap_or(value).as_array();
+    boxes.map(|boxes| boxes.iter().filter_map(corners).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn boxes_are_arrays_or_texts_of_them() {
+        let box_ = [0.25, 0.5, 0.75, 1.0];
+        for value in [serde_json::json!([box_, [1, 2], "x"]), "[[0.25,0.5,0.75,1]]".into()] {
+            assert_eq!(boxes(&value), [box_.map(|side: f64| side as f32)], "{value}");
+        }
+        for none in [Value::Null, "".into(), "here".into(), 7.into()] {
+            assert!(boxes(&none).is_empty(), "{none}");
+        }
+    }
 
     #[test]
     fn a_hash_is_told_by_its_length() {
