@@ -1,6 +1,6 @@
 //! What people type.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -237,12 +237,24 @@ pub(crate) struct Download {
     /// Requests under way at once to one host
     #[arg(long, value_name = "N")]
     pub(crate) host_concurrency: Option<usize>,
+    /// Requests to one host that begin in a second, such as 0.5
+    #[arg(long, value_name = "N")]
+    pub(crate) host_rate: Option<f64>,
+    /// Give up answers that bring fewer bytes a second, after the first seconds; 0: none
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) bytes_per_second_min: Option<u64>,
     /// Further attempts after a failure that may pass
     #[arg(long, value_name = "N")]
     pub(crate) retries: Option<u32>,
-    /// How the program introduces itself; say how to reach you
+    /// Name server to ask in place of the system's, such as 127.0.0.1 or [::1]:5353; several: give it again
+    #[arg(long = "dns-server", value_name = "ADDRESS", value_parser = dns_server)]
+    pub(crate) dns_servers: Vec<SocketAddr>,
+    /// How the program introduces itself
     #[arg(long, value_name = "TEXT")]
     pub(crate) user_agent: Option<String>,
+    /// Where a host reaches you: a URL or an address, sent behind the name of the program
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) contact: Option<String>,
     /// Ask private and loopback addresses, too: only for a web of your own
     #[arg(long)]
     pub(crate) allow_private: bool,
@@ -255,6 +267,11 @@ pub(crate) struct Download {
     /// Keep images whose owner reserves the rights of text and data mining (TDM-Reservation: 1)
     #[arg(long)]
     pub(crate) ignore_tdm_reservation: bool,
+}
+
+/// An address, and a port where it is not that of DNS.
+fn dns_server(text: &str) -> Result<SocketAddr, std::net::AddrParseError> {
+    text.parse().or_else(|_| text.parse().map(|address: IpAddr| SocketAddr::new(address, 53)))
 }
 
 /// How pictures are resized, as img2dataset calls it.

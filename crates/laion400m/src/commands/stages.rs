@@ -81,7 +81,13 @@ pub(super) fn download(options: cli::Download, printer: &Printer) -> Result<Ende
     config.robots_txt &= !options.ignore_robots_txt;
     config.robots_tag &= !options.ignore_robots_tag;
     config.tdm_reservation &= !options.ignore_tdm_reservation;
+    config.host_requests_per_second = options.host_rate.or(config.host_requests_per_second);
+    config.bytes_per_second_min = options.bytes_per_second_min.unwrap_or(config.bytes_per_second_min);
+    if !options.dns_servers.is_empty() {
+        config.dns_servers = options.dns_servers;
+    }
     config.user_agent = options.user_agent.unwrap_or(config.user_agent);
+    config.contact = options.contact.or(config.contact);
     config.allow_private |= options.allow_private;
     let columns = options.url_col.is_some() || options.caption_col.is_some();
     let pairs = match &options.pairs[..] {

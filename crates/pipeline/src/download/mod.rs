@@ -1,13 +1,17 @@
 //! Pairs to images: fetched, checked, resized, and kept in WebDataset shards beside a row for every pair.
 
 mod client;
+mod dns;
 mod guard;
 mod hosts;
 mod list;
 mod resize;
 mod robots;
+mod room;
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use dataset::picture::{self, Limits};
 use dataset::schema::{ImageRow, Pair, hex};
@@ -22,11 +26,15 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::Sha256;
+use tokio::sync::Semaphore;
 
 use client::{Fetched, Fetcher};
 
 pub use list::{lists, pairs};
 pub use resize::ResizeMode;
+
+/// The program's own name in requests.
+const USER_AGENT: &str = concat!("laion400m/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +64,8 @@ pub struct Config {
     pub pixels_max: u64,
     /// From the first packet to the last, redirects included, for one attempt.
     pub timeout_ms: u64,
+    /// An answer that brings fewer bytes a second, after the first seconds, is given up; 0: it may take its time.
+    pub bytes_per_second_min: u64,
     /// Further attempts after a failure that may pass: no connection, a broken one, a status of 5xx.
     pub retries: u32,
     /// Redirects that are followed.
@@ -64,8 +74,17 @@ pub struct Config {
     pub concurrency: usize,
     /// Requests under way at once to one host.
     pub host_concurrency: usize,
+    /// Requests to one host that begin in a second; none: as many as it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_requests_per_second: Option<f64>,
+    /// Name servers that are asked in place of the system's, such as a caching resolver on this machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_servers: Vec<SocketAddr>,
     /// How the program introduces itself.
     pub user_agent: String,
+    /// Where a host reaches who asks: an address or a URL, sent behind `user_agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
     /// The name by which robots.txt and `X-Robots-Tag` may speak to this program alone.
     pub robots_token: String,
     /// Whether nothing is asked for that the host's robots.txt disallows. LAION-400M did not look at it.
@@ -93,11 +112,15 @@ impl Config {
             image_bytes_max: 64 << 20,
             pixels_max: Limits::default().pixels_max,
             timeout_ms: 10_000,
+            bytes_per_second_min: 1_000,
             retries: 1,
             redirects_max: 10,
             concurrency: 64,
             host_concurrency: 4,
-            user_agent: concat!("laion400m/", env!("CARGO_PKG_VERSION")).into(),
+            host_requests_per_second: None,
+            dns_servers: Vec::new(),
+            user_agent: USER_AGENT.into(),
+            contact: None,
             robots_token: "laion400m".into(),
             robots_txt: true,
             robots_tag: true,
@@ -154,6 +177,8 @@ pub fn run(config: &Config, pairs: &Path, output: &Path, progress: &dyn Progress
 pub struct Downloader {
     config: Config,
     fetcher: Fetcher,
+    /// Pictures that are decoded at once: each may take much memory.
+    decoders: Arc<Semaphore>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -167,7 +192,8 @@ impl Downloader {
         let guard = runtime.enter();
         let fetcher = Fetcher::new(config)?;
         drop(guard);
-        Ok(Self { config: config.clone(), fetcher, runtime })
+        let decoders = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, |n| n.get())));
+        Ok(Self { config: config.clone(), fetcher, decoders, runtime })
     }
 
     /// Downloads one shard; one that is done is not done again.
@@ -184,12 +210,16 @@ impl Downloader {
         let mut table = TableWriter::<ImageRow>::create(&output.join(format!("{id}.parquet")))?;
         let rows = TableReader::<Pair>::open_batched(&input, WINDOW)?;
         let fetches = futures::stream::iter(rows.zip(0..)).map(|(pair, row)| {
-            let (fetcher, config) = (self.fetcher.clone(), self.config.clone());
+            let (fetcher, config, decoders) = (self.fetcher.clone(), self.config.clone(), self.decoders.clone());
             async move {
                 let pair = pair?;
                 let key = SampleKey { shard: id, row };
                 let (status, fetched) = fetcher.fetch(&pair.url).await;
-                let work = move || finish(&config, &pair, key, status, fetched);
+                let decoder = decoders.acquire_owned().await.expect("the semaphore is never closed");
+                let work = move || {
+                    let _decoder = decoder;
+                    finish(&config, &pair, key, status, fetched)
+                };
                 tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
             }
         });
