@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::dns::{GuardedResolver, NoAddress};
-use super::guard::{PrivateAddress, is_public};
+use super::guard::{Guard, PrivateAddress};
 use super::hosts::{Host, Hosts, Limits};
 use super::room::{Memory, Room};
 use super::{Config, USER_AGENT, robots};
@@ -57,6 +57,7 @@ pub(super) struct Fetcher(Arc<Inner>);
 struct Inner {
     client: Client,
     config: Config,
+    guard: Guard,
     hosts: Hosts,
     /// Requests under way at once, whatever the host.
     requests: Semaphore,
@@ -74,6 +75,10 @@ enum Answer {
 
 impl Fetcher {
     pub(super) fn new(config: &Config) -> Result<Self> {
+        Self::guarded(config, Guard { allow_private: config.allow_private, ..Guard::default() })
+    }
+
+    fn guarded(config: &Config, guard: Guard) -> Result<Self> {
         crate::tls::install_crypto()?;
         if !(1..=DEADLINE_MAX_MS).contains(&config.timeout_ms) {
             return Err(Error::Invalid(format!("download: timeout_ms is 1 to {DEADLINE_MAX_MS}")));
@@ -94,7 +99,7 @@ impl Fetcher {
             .redirect(reqwest::redirect::Policy::none()) // followed here, so that every hop is checked
             // A proxy would resolve names and connect where nobody checks; no variable of the environment sets one.
             .no_proxy()
-            .dns_resolver(GuardedResolver::new(&config.dns_servers, config.allow_private, connect * 4 / 5)?)
+            .dns_resolver(GuardedResolver::new(&config.dns_servers, guard, connect * 4 / 5)?)
             .connect_timeout(connect)
             .http1_max_headers(HEADERS_MAX)
             .pool_max_idle_per_host(config.host_concurrency)
@@ -102,7 +107,7 @@ impl Fetcher {
             .map_err(|error| Error::Invalid(format!("set up the HTTP client: {error}")))?;
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
         let hosts = Hosts::new(Limits { concurrency: config.host_concurrency, interval, deadline });
-        Ok(Self(Arc::new(Inner { client, config: config.clone(), hosts, requests, memory: Memory::new() })))
+        Ok(Self(Arc::new(Inner { client, config: config.clone(), guard, hosts, requests, memory: Memory::new() })))
     }
 
     /// Fetches `url`, again if the failure is one that passes.
@@ -279,7 +284,7 @@ impl Inner {
             Some(url::Host::Domain(_)) => return Ok(()),
             None => return Err((Status::Dropped(Reason::UrlInvalid), "no host".into())),
         };
-        if self.config.allow_private || is_public(address) {
+        if self.guard.allows(address) {
             Ok(())
         } else {
             Err((Status::Dropped(Reason::PrivateAddress), PrivateAddress.to_string()))
@@ -382,8 +387,11 @@ fn target(url: &Url, headers: &HeaderMap) -> Result<Url, End> {
 /// Seconds, or a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER.as_str())?;
-    let seconds = value.trim().parse().ok().map(Duration::from_secs);
-    seconds.or_else(|| httpdate::parse_http_date(&value).ok()?.duration_since(SystemTime::now()).ok())
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).ok()
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -412,4 +420,68 @@ fn classify(error: &reqwest::Error) -> (Status, String) {
         () => Failure::ConnectionClosed,
     }));
     (status, message)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{IpAddr, Ipv4Addr, TcpListener};
+    use std::sync::Mutex;
+
+    /// On Linux all of 127.0.0.0/8 is this machine, so that one server can stand for the public internet.
+    const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
+
+    /// Answers every request with a redirect to what follows the `?`, and notes it.
+    fn server(address: Ipv4Addr) -> (u16, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind((address, 0)).expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = asked.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines =
+                    BufReader::new(stream.try_clone().expect("a handle")).lines().map_while(|line| line.ok());
+                let first = lines.next().unwrap_or_default();
+                lines.find(String::is_empty);
+                let target = first.split(' ').nth(1).and_then(|path| path.split_once('?')).map(|(_, target)| target);
+                let location = target.unwrap_or("http://[").to_owned();
+                noted.lock().expect("no panic").push(first);
+                let head = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nConnection: close\r\n");
+                let _ = stream.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes());
+            }
+        });
+        (port, asked)
+    }
+
+    #[tokio::test]
+    async fn no_redirect_leads_into_a_private_network() {
+        let ((public, asked), (private, secrets)) = (server(PUBLIC), server(Ipv4Addr::LOCALHOST));
+        let config = Config { robots_txt: false, retries: 0, ..Config::laion400m() };
+        let exempt = Some(IpAddr::from(PUBLIC));
+        let fetcher = Fetcher::guarded(&config, Guard { exempt, ..Guard::default() }).expect("set up");
+        let targets = [
+            format!("http://127.0.0.1:{private}/secret"),
+            format!("http://localhost:{private}/secret"),
+            format!("http://secret.localhost:{private}/secret"),
+            format!("http://2130706433:{private}/secret"),
+            format!("http://0x7f.1:{private}/secret"),
+            format!("http://0177.0.0.1:{private}/secret"),
+            format!("http://[::ffff:127.0.0.1]:{private}/secret"),
+            format!("http://{PUBLIC}:{public}@127.0.0.1:{private}/secret"),
+            format!("//127.0.0.1:{private}/secret"),
+            format!("http://{PUBLIC}:{public}/hop?http://127.0.0.1:{private}/secret"),
+            "http://169.254.169.254/latest/meta-data/".to_owned(),
+        ];
+        for target in &targets {
+            let (status, fetched) = fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}")).await;
+            assert_eq!(status, Status::Dropped(Reason::PrivateAddress), "{target}: {fetched:?}");
+        }
+        for target in ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:image/png;base64,AA=="] {
+            let (status, _) = fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}")).await;
+            assert_eq!(status, Status::Dropped(Reason::UrlScheme), "{target}");
+        }
+        assert_eq!(asked.lock().expect("no panic").len(), targets.len() + 1 + 3);
+        assert!(secrets.lock().expect("no panic").is_empty(), "{secrets:?}");
+    }
 }

@@ -13,7 +13,7 @@ use hickory_resolver::{Resolver, TokioResolver};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 
-use super::guard::{PrivateAddress, is_public};
+use super::guard::{Guard, PrivateAddress};
 
 /// Names that are asked for at once. A home router or a resolver on this machine answers fewer at once than a crawler
 /// can ask, and each takes two sockets.
@@ -30,7 +30,7 @@ pub(super) struct GuardedResolver(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    allow_private: bool,
+    guard: Guard,
     /// `None` where the operating system is asked.
     resolver: Option<TokioResolver>,
     lookups: Semaphore,
@@ -40,7 +40,7 @@ struct Inner {
 impl GuardedResolver {
     /// Asks `servers`; where there are none those of the system, and where these are not known (no `/etc/resolv.conf`)
     /// the system itself, which remembers nothing. Must be called within a runtime.
-    pub(super) fn new(servers: &[SocketAddr], allow_private: bool, deadline: Duration) -> Result<Self> {
+    pub(super) fn new(servers: &[SocketAddr], guard: Guard, deadline: Duration) -> Result<Self> {
         let builder = if servers.is_empty() {
             TokioResolver::builder_tokio().ok()
         } else {
@@ -58,7 +58,7 @@ impl GuardedResolver {
             builder.build().map_err(|error| Error::Invalid(format!("set up the DNS resolver: {error}")))
         });
         let resolver = resolver.transpose()?;
-        Ok(Self(Arc::new(Inner { allow_private, resolver, lookups: Semaphore::new(LOOKUPS_MAX), deadline })))
+        Ok(Self(Arc::new(Inner { guard, resolver, lookups: Semaphore::new(LOOKUPS_MAX), deadline })))
     }
 }
 
@@ -76,11 +76,8 @@ impl Resolve for GuardedResolver {
         Box::pin(async move {
             let found = tokio::time::timeout(inner.deadline, inner.addresses(name.as_str())).await;
             let found = found.unwrap_or_else(|_| Err(NoAddress("the name servers do not answer".into())))?;
-            let allowed: Vec<SocketAddr> = found
-                .into_iter()
-                .filter(|&a| inner.allow_private || is_public(a))
-                .map(|a| SocketAddr::new(a, 0))
-                .collect();
+            let allowed: Vec<SocketAddr> =
+                found.into_iter().filter(|&a| inner.guard.allows(a)).map(|a| SocketAddr::new(a, 0)).collect();
             if allowed.is_empty() {
                 return Err(PrivateAddress.into());
             }

@@ -3,10 +3,30 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// What may be asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Guard {
+    /// Every address.
+    pub(super) allow_private: bool,
+    /// One address more, which a test can listen on.
+    #[cfg(test)]
+    pub(super) exempt: Option<IpAddr>,
+}
+
+impl Guard {
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
+        #[cfg(test)]
+        if self.exempt == Some(address) {
+            return true;
+        }
+        self.allow_private || is_public(address)
+    }
+}
+
 /// Whether an address belongs to the public internet. Everything else is refused: loopback, private, link-local (cloud
 /// metadata services among them), carrier-grade NAT, multicast, documentation and reserved ranges, and IPv6 forms that
 /// embed such an IPv4 address. Source: the IANA special-purpose registries.
-pub(super) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),
