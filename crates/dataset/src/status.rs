@@ -110,6 +110,10 @@ named! {
         ConnectionClosed = "connection_closed",
         /// The deadline passed.
         Timeout = "timeout",
+        /// The answer came, but slower than the recipe allows.
+        TooSlow = "too_slow",
+        /// No HTTP, or headers that are too long or too many.
+        HttpInvalid = "http_invalid",
         /// Status 4xx.
         HttpClientError = "http_4xx",
         /// Status 5xx.

@@ -1,6 +1,6 @@
 //! What people type.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -240,7 +240,20 @@ pub(crate) struct Download {
     /// Drop pictures whose longer side is more times their shorter one
     #[arg(long, value_name = "RATIO")]
     pub(crate) aspect_ratio_max: Option<f64>,
-    /// Keep the bytes as they come, unseen: no decoding, no resizing, no limits on pixels
+    /// Format of the stored picture [default: jpg]
+    #[arg(long, value_enum)]
+    pub(crate) encode_format: Option<EncodeFormat>,
+    /// Quality of the stored picture: jpg 1 to 100, webp 1 to 100 and lossless at 101, png the effort of 0 to 9
+    /// [default: 95, or the highest]
+    #[arg(long, value_name = "N")]
+    pub(crate) encode_quality: Option<u8>,
+    /// Store the bytes as they came where the picture needs no change, without the place where it was taken
+    #[arg(long)]
+    pub(crate) skip_reencode: bool,
+    /// Column of boxes [left, top, right, bottom], from 0 to 1, to be blurred: faces
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bbox_col: Option<String>,
+    /// Keep the bytes as they come, unseen: no decoding, no limits on pixels, and all that cameras write into them
     #[arg(long)]
     pub(crate) disable_all_reencoding: bool,
     /// Keep no image with one of these hashes: a file with an MD5, SHA-1, SHA-256 or perceptual hash a line
@@ -252,6 +265,12 @@ pub(crate) struct Download {
     /// Ask for none of these URLs: a file with one a line
     #[arg(long, value_name = "FILE")]
     pub(crate) block_urls: Option<PathBuf>,
+    /// Drop pictures of fewer bytes [default: 5000]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) image_bytes_min: Option<u64>,
+    /// Tell Prometheus how it goes, at /metrics of this address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Deadline of a request, redirects included
     #[arg(long, value_name = "MILLISECONDS")]
     pub(crate) timeout_ms: Option<u64>,
@@ -261,12 +280,24 @@ pub(crate) struct Download {
     /// Requests under way at once to one host
     #[arg(long, value_name = "N")]
     pub(crate) host_concurrency: Option<usize>,
+    /// Requests to one host that begin in a second, such as 0.5
+    #[arg(long, value_name = "N")]
+    pub(crate) host_rate: Option<f64>,
+    /// Give up answers that bring fewer bytes a second, after the first seconds; 0: none
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) bytes_per_second_min: Option<u64>,
     /// Further attempts after a failure that may pass
     #[arg(long, value_name = "N")]
     pub(crate) retries: Option<u32>,
-    /// How the program introduces itself; say how to reach you
+    /// Name server to ask in place of the system's, such as 127.0.0.1 or [::1]:5353; several: give it again
+    #[arg(long = "dns-server", value_name = "ADDRESS", value_parser = dns_server)]
+    pub(crate) dns_servers: Vec<SocketAddr>,
+    /// How the program introduces itself
     #[arg(long, value_name = "TEXT")]
     pub(crate) user_agent: Option<String>,
+    /// Where a host reaches you: a URL or an address, sent behind the name of the program
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) contact: Option<String>,
     /// Ask private and loopback addresses, too: only for a web of your own
     #[arg(long)]
     pub(crate) allow_private: bool,
@@ -295,6 +326,22 @@ pub(crate) enum OutputFormat {
     Tfrecord,
     /// Nothing but counts: to measure a network
     Dummy,
+}
+
+/// An address, and a port where it is not that of DNS.
+fn dns_server(text: &str) -> Result<SocketAddr, std::net::AddrParseError> {
+    text.parse().or_else(|_| text.parse().map(|address: IpAddr| SocketAddr::new(address, 53)))
+}
+
+/// Format of the stored picture.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum EncodeFormat {
+    /// JPEG
+    Jpg,
+    /// PNG
+    Png,
+    /// WebP
+    Webp,
 }
 
 /// How pictures are resized, as img2dataset calls it.

@@ -4,7 +4,9 @@
 
 mod cli;
 mod commands;
+mod metrics;
 mod printer;
+mod tally;
 
 use std::process::ExitCode;
 

@@ -1,15 +1,16 @@
 //! Everything the program says: results on stdout, progress and words on stderr.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dataset::{Progress, Stage, Summary, Task};
+use dataset::{Progress, Stage, Status, Summary, Task};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use pipeline::build::Report;
 
 use crate::cli::{self, Output};
+use crate::tally::Tally;
 
 /// Speaks as the flags say.
 #[derive(Debug)]
@@ -18,6 +19,23 @@ pub(crate) struct Printer {
     style: Style,
     quiet: bool,
     json: bool,
+    tallies: Arc<Tallies>,
+}
+
+/// The counts of every stage that has begun.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies(Mutex<Vec<Arc<Tally>>>);
+
+impl Tallies {
+    fn begin(&self, stage: Stage, rows: Option<u64>) -> Arc<Tally> {
+        let tally = Arc::new(Tally::new(stage, rows));
+        self.0.lock().expect("no thread panics with the lock").push(tally.clone());
+        tally
+    }
+
+    pub(crate) fn prometheus(&self) -> String {
+        self.0.lock().expect("no thread panics with the lock").iter().map(|tally| tally.prometheus()).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +54,18 @@ impl Printer {
             cli::ProgressStyle::Bars => Style::Silent,
         };
         let target = if style == Style::Bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), style, quiet: output.quiet, json: output.json }
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            style,
+            quiet: output.quiet,
+            json: output.json,
+            tallies: Arc::default(),
+        }
+    }
+
+    /// The counts of the stages that have begun.
+    pub(crate) fn tallies(&self) -> Arc<Tallies> {
+        self.tallies.clone()
     }
 
     /// Whether results are wanted as JSON.
@@ -88,8 +117,9 @@ impl Printer {
 
 impl Progress for Printer {
     fn begin(&self, stage: Stage, steps: Option<u64>) -> Box<dyn Task + '_> {
+        let tally = self.tallies.begin(stage, steps);
         match self.style {
-            Style::Silent => Box::new(dataset::Silent),
+            Style::Silent => Box::new(Counted(tally)),
             Style::Bars => {
                 let bar = self.bars.add(steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new));
                 let rate = if stage == Stage::Collect {
@@ -97,7 +127,7 @@ impl Progress for Printer {
                 } else {
                     "{pos}/{len} {rate}"
                 };
-                let template = format!("{{prefix:>9}} [{{bar:32}}] {rate} eta {{eta}}");
+                let template = format!("{{prefix:>9}} [{{bar:32}}] {rate} eta {{eta}} {{wide_msg}}");
                 let style = ProgressStyle::with_template(&template).expect("a template of ours").with_key(
                     "rate",
                     |state: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -107,11 +137,11 @@ impl Progress for Printer {
                 bar.set_style(style.progress_chars("=> "));
                 bar.set_prefix(stage.name());
                 bar.enable_steady_tick(Duration::from_millis(200));
-                Box::new(Bar(bar))
+                Box::new(Bar(bar, tally))
             }
             Style::Json => {
                 let last = Mutex::new(Instant::now());
-                let lines = Lines { stage, steps, done: AtomicU64::new(0), last };
+                let lines = Lines { stage, steps, done: AtomicU64::new(0), last, tally };
                 lines.print();
                 Box::new(lines)
             }
@@ -125,11 +155,30 @@ impl Progress for Printer {
     }
 }
 
-struct Bar(ProgressBar);
+/// Shows nothing.
+struct Counted(Arc<Tally>);
+
+impl Task for Counted {
+    fn advance(&self, _: u64) {}
+
+    fn row(&self, status: Status, bytes: u64) {
+        self.0.add(status, bytes);
+    }
+}
+
+struct Bar(ProgressBar, Arc<Tally>);
 
 impl Task for Bar {
     fn advance(&self, steps: u64) {
         self.0.inc(steps);
+    }
+
+    fn row(&self, status: Status, bytes: u64) {
+        self.1.add(status, bytes);
+        self.0.inc(1);
+        if self.0.position().is_multiple_of(64) {
+            self.0.set_message(self.1.line());
+        }
     }
 }
 
@@ -145,6 +194,7 @@ struct Lines {
     steps: Option<u64>,
     done: AtomicU64,
     last: Mutex<Instant>,
+    tally: Arc<Tally>,
 }
 
 impl Lines {
@@ -152,7 +202,8 @@ impl Lines {
         let line = serde_json::json!({
             "stage": self.stage.name(),
             "done": self.done.load(Ordering::Relaxed),
-            "total": self.steps
+            "total": self.steps,
+            "rows": self.tally.json()
         });
         let _ = writeln!(io::stderr().lock(), "{line}"); // nobody is there to be told
     }
@@ -167,6 +218,11 @@ impl Task for Lines {
             *last = Instant::now();
             self.print();
         }
+    }
+
+    fn row(&self, status: Status, bytes: u64) {
+        self.tally.add(status, bytes);
+        self.advance(1);
     }
 }
 

@@ -1,123 +1,13 @@
 //! `download` and hosts that say how they want to be treated.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+mod common;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dataset::schema::{ImageRow, Pair, uid};
-use dataset::table::{read_table, write_table};
-use dataset::{Pixels, Silent, picture};
+use common::{Server, answer, code, download_all, none, picture};
+use dataset::schema::ImageRow;
 use pipeline::download;
-
-/// Answers a request for a path of a host (`a` of `a.localhost`); nothing means that the connection is closed.
-type Answer = dyn Fn(&str, &str) -> Vec<u8> + Send + Sync;
-
-/// A web server that notes what it is asked for.
-struct Server {
-    port: u16,
-    asked: Arc<Mutex<Vec<String>>>,
-    /// Most requests at once.
-    most: Arc<AtomicUsize>,
-}
-
-impl Server {
-    fn new(answer: impl Fn(&str, &str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let (asked, most) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicUsize>::default());
-        let (noted, seen, now) = (asked.clone(), most.clone(), AtomicUsize::new(0));
-        let answer = Arc::new(move |host: &str, path: &str| {
-            noted.lock().expect("no panic").push(format!("{host}{path}"));
-            seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            let answer = answer(host, path);
-            // Before it is sent: whoever has it may ask again at once.
-            now.fetch_sub(1, Ordering::SeqCst);
-            answer
-        });
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let answer = answer.clone();
-                // A client that goes away is none of our business.
-                std::thread::spawn(move || drop(serve(stream, &*answer)));
-            }
-        });
-        Self { port, asked, most }
-    }
-
-    /// Downloads pictures of these addresses, without scheme and port, and gives their rows by address.
-    fn download(&self, urls: &[&str], config: download::Config) -> HashMap<String, ImageRow> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let pairs = urls.iter().map(|url| {
-            let (host, path) = url.split_once('/').expect("a path");
-            let url = format!("http://{host}.localhost:{}/{path}", self.port);
-            Pair { uid: uid("a cat", &url), url, caption: "a cat".into(), ..pair() }
-        });
-        fs_err::create_dir(folder.path().join("pairs")).expect("room");
-        write_table(&folder.path().join("pairs/00000.parquet"), pairs).expect("room");
-        let images = folder.path().join("images");
-        let config = download::Config { allow_private: true, image_bytes_min: 0, ..config };
-        let summary = download::run(&config, &folder.path().join("pairs"), &images, &Silent).expect("downloaded");
-        summary.counts.check().expect("every row has an end");
-        rows(&images).into_iter().zip(urls).map(|(row, url)| ((*url).to_owned(), row)).collect()
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("no panic").clone()
-    }
-}
-
-fn rows(images: &Path) -> Vec<ImageRow> {
-    read_table(&images.join("00000.parquet")).expect("a table")
-}
-
-fn serve(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
-    let mut head = String::new();
-    let mut lines = BufReader::new(stream.try_clone()?);
-    while lines.read_line(&mut head)? > 2 {}
-    let path = head.split(' ').nth(1).unwrap_or_default();
-    let host = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("host: ").map(str::to_owned));
-    let host = host.unwrap_or_default();
-    let host = host.split('.').next().unwrap_or_default();
-    stream.write_all(&answer(host, path))
-}
-
-fn pair() -> Pair {
-    Pair {
-        uid: String::new(),
-        url: String::new(),
-        caption: String::new(),
-        page_url: String::new(),
-        license: None,
-        license_evidence: None,
-        language: String::new(),
-        archive: String::new(),
-        record_offset: 0,
-        link_path: String::new(),
-        source: "alt".into(),
-    }
-}
-
-fn answer(head: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    [format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n").as_bytes(), body].concat()
-}
-
-fn picture() -> Vec<u8> {
-    let pixels = Pixels::new(8, 8, vec![90; 8 * 8 * 3]).expect("full size");
-    answer("200 OK\r\nContent-Type: image/jpeg", &picture::encode_jpeg(&pixels, 90).expect("a picture"))
-}
-
-fn none() -> Vec<u8> {
-    answer("404 Not Found", b"")
-}
-
-fn code(rows: &HashMap<String, ImageRow>, url: &str) -> String {
-    rows[url].error_code.clone()
-}
 
 #[test]
 fn what_a_host_forbids_is_not_asked_for() {
@@ -236,4 +126,111 @@ fn a_dead_host_costs_a_few_requests_and_no_other_host() {
     assert_eq!(count("connection_closed") + count("host_unavailable"), 200);
     let asked = server.asked().iter().filter(|url| url.starts_with("dead/")).count();
     assert!(asked < 40, "asked {asked} times");
+}
+
+#[test]
+fn a_host_learns_who_asks_and_how_to_reach_them() {
+    let server = Server::new(|_, path| if path == "/robots.txt" { none() } else { picture() });
+    let agent = |config: download::Config| {
+        server.asked.lock().expect("no panic").clear();
+        server.download(&["a/1.jpg"], config);
+        let asked = server.asked.lock().expect("no panic");
+        let agents = asked.iter().map(|request| {
+            assert!(request.head.contains("accept-encoding: identity"), "{}", request.head);
+            request.head.lines().find_map(|line| line.strip_prefix("user-agent: ")).map(str::to_owned)
+        });
+        let agents: Vec<_> = agents.collect();
+        assert!(agents.len() == 2 && agents[0] == agents[1], "robots.txt and the picture: {agents:?}");
+        agents[0].clone().expect("a user agent")
+    };
+    let config = download::Config::laion400m;
+    let ours = concat!("laion400m/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(agent(config()), format!("{ours} (+https://github.com/laion400m/laion400m)"));
+    let contact = Some("bot@example.org".to_owned());
+    assert_eq!(agent(download::Config { contact, ..config() }), format!("{ours} (+bot@example.org)"));
+    let named = download::Config { user_agent: "mydataset/1.0".into(), ..config() };
+    assert_eq!(agent(named.clone()), "mydataset/1.0");
+    let contact = Some("https://example.org/bot".to_owned());
+    assert_eq!(agent(download::Config { contact, ..named }), "mydataset/1.0 (+https://example.org/bot)");
+
+    let contact = Some("me\r\nX-Evil: 1".to_owned());
+    let error = download::Downloader::new(&download::Config { contact, ..config() }).expect_err("two lines");
+    assert!(error.to_string().contains("one line"), "{error}");
+}
+
+#[test]
+fn requests_to_a_host_are_spaced_as_asked_for() {
+    let server = Server::new(|_, path| if path == "/robots.txt" { none() } else { picture() });
+    let config = download::Config { host_requests_per_second: Some(20.0), ..download::Config::laion400m() };
+    let urls: Vec<String> = (0..11).map(|i| format!("a/{i}.jpg")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let started = Instant::now();
+    let rows = server.download(&urls, config);
+    assert!(rows.values().all(ImageRow::is_success), "{rows:?}");
+    assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+
+    for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let config = download::Config { host_requests_per_second: Some(rate), ..download::Config::laion400m() };
+        assert!(download::Downloader::new(&config).is_err(), "{rate}");
+    }
+}
+
+#[test]
+fn a_host_that_answers_by_drops_or_never_costs_a_few_requests() {
+    let server = Server::raw(|request, stream| {
+        use std::io::Write;
+        match (request.host.as_str(), request.path.as_str()) {
+            ("silent", _) => std::thread::sleep(Duration::from_secs(60)),
+            (_, "/robots.txt") => stream.write_all(&none())?,
+            ("drips", _) => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")?;
+                loop {
+                    stream.write_all(b"x")?;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+            _ => stream.write_all(&picture())?,
+        }
+        Ok(())
+    });
+    let mut urls: Vec<String> = (0..100).flat_map(|i| [format!("silent/{i}.jpg"), format!("drips/{i}.jpg")]).collect();
+    urls.extend((0..20).map(|i| format!("alive/{i}.jpg")));
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let rows = server.download(&urls, download::Config { timeout_ms: 1000, ..download::Config::laion400m() });
+    let count = |name: &str| rows.values().filter(|row| row.error_code == name).count();
+    let ends = ["kept", "timeout", "too_slow", "host_unavailable"].map(count);
+    assert_eq!((ends[0], ends.iter().sum::<usize>()), (20, urls.len()), "{ends:?}");
+    // The last that drips is cut at the end of what is left for its host.
+    assert!((2..=3).contains(&ends[1]) && (2..=3).contains(&ends[2]), "{ends:?}");
+    let asked = server.asked().iter().filter(|url| !url.starts_with("alive")).count();
+    assert!(asked < 20, "asked {asked} times");
+}
+
+#[test]
+fn a_deadline_that_passes_after_a_redirect_counts_against_the_host_that_was_slow() {
+    let target = Server::new(|_, path| match path {
+        "/robots.txt" => none(),
+        "/late.jpg" => {
+            std::thread::sleep(Duration::from_millis(800));
+            picture()
+        }
+        _ => picture(),
+    });
+    let elsewhere = target.url("target/late.jpg");
+    let server = Server::new(move |_, path| {
+        if path == "/robots.txt" {
+            return none();
+        }
+        std::thread::sleep(Duration::from_millis(800));
+        answer(&format!("302 Found\r\nLocation: {elsewhere}"), b"")
+    });
+    let mut urls: Vec<String> = (0..40).map(|i| server.url(&format!("slow/{i}.jpg"))).collect();
+    urls.extend((0..20).map(|i| target.url(&format!("target/{i}.jpg"))));
+    let config =
+        download::Config { timeout_ms: 1200, allow_private: true, image_bytes_min: 0, ..download::Config::laion400m() };
+    let rows = download_all(&urls, &config, |_| ());
+    let codes: Vec<_> = rows.iter().map(|row| row.error_code.as_str()).collect();
+    assert!(codes[..40].iter().all(|code| ["timeout", "host_unavailable"].contains(code)), "{codes:?}");
+    assert!(codes[40..].iter().all(|code| *code == "kept"), "{codes:?}");
+    assert!(server.asked().len() < 10, "{:?}", server.asked());
 }

@@ -54,6 +54,11 @@ impl Blocked {
         Ok(blocked)
     }
 
+    /// Whether nothing is blocked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.hashes.is_empty() && self.perceptual.is_empty() && self.urls.is_empty()
+    }
+
     /// Whether a URL is on the list, however it is written.
     pub(super) fn url(&self, url: &str) -> bool {
         let listed = |url: url::Url| self.urls.contains(<[u8; 32]>::from(Sha256::digest(url.as_str())).as_slice());

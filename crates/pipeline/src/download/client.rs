@@ -2,23 +2,37 @@
 
 use std::error::Error as StdError;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dataset::{Error, Failure, Reason, Result, Status};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, StatusCode};
+use flate2::read::MultiGzDecoder;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Client, Response, StatusCode};
 use robotxt::{AccessResult, Robots};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::Config;
-use super::guard::{GuardedResolver, NoAddress, PrivateAddress, is_public};
-use super::hosts::{Host, Hosts};
-use super::robots;
+use super::dns::{GuardedResolver, NoAddress};
+use super::guard::{Guard, PrivateAddress};
+use super::hosts::{Host, Hosts, Limits};
+use super::room::{Memory, Room};
+use super::{Config, USER_AGENT, robots};
 
 /// RFC 9309, section 2.3.1.2.
 const ROBOTS_REDIRECTS_MAX: u32 = 5;
+/// A day.
+const DEADLINE_MAX_MS: u64 = 24 * 3600 * 1000;
+/// Time for a connection: the name, TCP and TLS.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long an answer may be slow; half the deadline where that is less.
+const GRACE: Duration = Duration::from_secs(5);
+/// Headers of one answer. Their bytes are bounded by hyper: 400 KiB, and 16 KiB in HTTP/2.
+const HEADERS_MAX: usize = 256;
+/// Where hosts can find out what asks them.
+const PROJECT: &str = "https://github.com/laion400m/laion400m";
 
 /// What became of a URL.
 #[derive(Debug, Default)]
@@ -31,6 +45,8 @@ pub(super) struct Fetched {
     pub(super) final_url: Option<String>,
     pub(super) content_type: Option<String>,
     pub(super) attempts: i32,
+    /// Memory that the body has, until it is dropped.
+    pub(super) room: Option<Room>,
 }
 
 /// Fetches URLs over one pool of connections.
@@ -41,9 +57,11 @@ pub(super) struct Fetcher(Arc<Inner>);
 struct Inner {
     client: Client,
     config: Config,
+    guard: Guard,
     hosts: Hosts,
     /// Requests under way at once, whatever the host.
     requests: Semaphore,
+    memory: Memory,
 }
 
 /// What became of a row, for the statistics and for people.
@@ -57,18 +75,39 @@ enum Answer {
 
 impl Fetcher {
     pub(super) fn new(config: &Config) -> Result<Self> {
+        Self::guarded(config, Guard { allow_private: config.allow_private, ..Guard::default() })
+    }
+
+    fn guarded(config: &Config, guard: Guard) -> Result<Self> {
         crate::tls::install_crypto()?;
+        if !(1..=DEADLINE_MAX_MS).contains(&config.timeout_ms) {
+            return Err(Error::Invalid(format!("download: timeout_ms is 1 to {DEADLINE_MAX_MS}")));
+        }
+        let deadline = Duration::from_millis(config.timeout_ms);
+        let connect = deadline.min(CONNECT_MAX);
+        let interval = config.host_requests_per_second.map(|rate| Duration::try_from_secs_f64(1.0 / rate));
+        let interval = interval.transpose().ok().filter(|interval| interval.is_none_or(|time| !time.is_zero()));
+        let interval = interval.ok_or_else(|| Error::Invalid("download: no such rate of requests to a host".into()))?;
+        let headers = HeaderMap::from_iter([
+            // All are taken that can be decoded; a host that can choose shall not choose a new format.
+            (ACCEPT, HeaderValue::from_static("image/*,*/*;q=0.8")),
+            (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        ]);
         let client = Client::builder()
-            .user_agent(&config.user_agent)
+            .user_agent(introduction(config)?)
+            .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none()) // followed here, so that every hop is checked
-            .dns_resolver(GuardedResolver { allow_private: config.allow_private })
-            .connect_timeout(Duration::from_millis(config.timeout_ms))
+            // A proxy would resolve names and connect where nobody checks; no variable of the environment sets one.
+            .no_proxy()
+            .dns_resolver(GuardedResolver::new(&config.dns_servers, guard, connect * 4 / 5)?)
+            .connect_timeout(connect)
+            .http1_max_headers(HEADERS_MAX)
             .pool_max_idle_per_host(config.host_concurrency)
             .build()
             .map_err(|error| Error::Invalid(format!("set up the HTTP client: {error}")))?;
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        let hosts = Hosts::new(config.host_concurrency);
-        Ok(Self(Arc::new(Inner { client, config: config.clone(), hosts, requests })))
+        let hosts = Hosts::new(Limits { concurrency: config.host_concurrency, interval, deadline });
+        Ok(Self(Arc::new(Inner { client, config: config.clone(), guard, hosts, requests, memory: Memory::new() })))
     }
 
     /// Fetches `url`, again if the failure is one that passes.
@@ -89,7 +128,7 @@ impl Fetcher {
                 return before;
             }
             fetched.message = Some(message);
-            let passing = [Failure::Connect, Failure::ConnectionClosed, Failure::HttpServerError];
+            let passing = [Failure::Dns, Failure::Connect, Failure::ConnectionClosed, Failure::HttpServerError];
             let again = matches!(status, Status::Failed(failure) if passing.contains(&failure))
                 || fetched.http_status == Some(StatusCode::TOO_MANY_REQUESTS.as_u16());
             if !again || fetched.attempts > self.0.config.retries as i32 {
@@ -99,6 +138,14 @@ impl Fetcher {
             before = Some((status, fetched));
         }
     }
+}
+
+/// How the program introduces itself.
+fn introduction(config: &Config) -> Result<HeaderValue> {
+    let contact = config.contact.as_deref().or_else(|| (config.user_agent == USER_AGENT).then_some(PROJECT));
+    let text = contact.map(|contact| format!("{} (+{contact})", config.user_agent));
+    HeaderValue::from_str(text.as_deref().unwrap_or(&config.user_agent))
+        .map_err(|_| Error::Invalid("download: user_agent and contact are one line of ASCII".into()))
 }
 
 /// Twice as long after every attempt, and not the same for all who failed together.
@@ -114,12 +161,12 @@ impl Inner {
     async fn attempt(&self, url: &str, fetched: &mut Fetched) -> Result<Vec<u8>, End> {
         let mut url = parse(url)?;
         let mut deadline = Duration::from_millis(self.config.timeout_ms);
+        let mut slowest: Option<(Arc<Host>, Duration)> = None;
         for hop in 0..=self.config.redirects_max {
             self.check(&url)?;
             let host = self.hosts.of(&url);
-            let Some(_turn) = host.turn().await else {
-                return Err((Status::Failed(Failure::HostUnavailable), "the host is left alone for now".into()));
-            };
+            let turn = host.turn().await;
+            let _turn = turn.map_err(|cause| (Status::Failed(Failure::HostUnavailable), cause.to_owned()))?;
             let _request = self.requests.acquire().await.expect("the semaphore is never closed");
             fetched.attempts += i32::from(hop == 0);
             let started = Instant::now();
@@ -129,21 +176,49 @@ impl Inner {
                 }
                 self.ask(&url, &host, fetched).await
             };
-            let answer = tokio::time::timeout(deadline, asked).await;
+            let answer = tokio::time::timeout(deadline.min(host.patience()), asked).await;
             let answer =
                 answer.unwrap_or_else(|_| Err((Status::Failed(Failure::Timeout), "the deadline passed".into())));
-            let silent = [Failure::Dns, Failure::Connect, Failure::ConnectionClosed, Failure::Timeout];
-            match &answer {
-                Err((Status::Failed(failure), _)) if silent.contains(failure) => host.failed(),
-                _ => host.answered(),
-            }
-            deadline = deadline.saturating_sub(started.elapsed());
+            let time = started.elapsed();
+            self.note(&host, time, slowest.as_ref(), &answer, fetched);
+            deadline = deadline.saturating_sub(time);
             match answer? {
                 Answer::Body(body) => return Ok(body),
                 Answer::Redirect(next) => url = next,
             }
+            if slowest.as_ref().is_none_or(|(_, longest)| *longest < time) {
+                slowest = Some((host.clone(), time));
+            }
         }
         Err((Status::Failed(Failure::Redirect), format!("more than {} redirects", self.config.redirects_max)))
+    }
+
+    /// Remembers of the host how its request ended.
+    fn note(
+        &self,
+        host: &Host,
+        time: Duration,
+        slowest: Option<&(Arc<Host>, Duration)>,
+        answer: &Result<Answer, End>,
+        fetched: &Fetched,
+    ) {
+        let silent = [Failure::Dns, Failure::Connect, Failure::ConnectionClosed, Failure::Timeout, Failure::TooSlow];
+        let refusals = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].map(|status| status.as_u16());
+        match answer {
+            // The time of all hops is one, so who took most of it is to blame.
+            Err((Status::Failed(Failure::Timeout), _)) => match slowest {
+                Some((other, longest)) if *longest > time => other.failed(*longest),
+                _ => host.failed(time),
+            },
+            Err((Status::Failed(failure), _)) if silent.contains(failure) => host.failed(time),
+            // Nothing was asked.
+            Err((Status::Dropped(Reason::RobotsTxt | Reason::PrivateAddress), _)) => {}
+            // It has been told already.
+            Err(_) if fetched.http_status.is_some_and(|status| refusals.contains(&status)) => {}
+            // Whether a slow redirect was the end of a slow answer is not known yet.
+            Ok(Answer::Redirect(_)) if time > Duration::from_millis(self.config.timeout_ms) / 4 => {}
+            _ => host.answered(time),
+        }
     }
 
     async fn ask(&self, url: &Url, host: &Host, fetched: &mut Fetched) -> Result<Answer, End> {
@@ -154,13 +229,12 @@ impl Inner {
         if is_redirect(status) {
             return target(url, answer.headers()).map(Answer::Redirect);
         }
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            && let Some(time) = retry_after(answer.headers())
-        {
-            host.pause(time);
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            host.refused(retry_after(answer.headers()));
         }
         fetched.content_type = text(answer.headers(), CONTENT_TYPE.as_str());
-        self.receive(answer).await.map(Answer::Body)
+        let room = fetched.room.insert(self.memory.room());
+        self.receive(answer, room).await.map(Answer::Body)
     }
 
     /// What the host's robots.txt says, which is read once (RFC 9309, section 2.3): a client error means that there is
@@ -191,13 +265,10 @@ impl Inner {
             if !status.is_success() {
                 return Ok(Robots::from_access(AccessResult::Unavailable, token));
             }
-            let mut rules = Vec::new();
-            while rules.len() <= robotxt::BYTE_LIMIT
-                && let Some(part) = answer.chunk().await.map_err(|error| classify(&error))?
-            {
-                rules.extend_from_slice(&part);
-            }
-            return Ok(Robots::parse(&rules, token));
+            let rules = self.body(&mut answer, robotxt::BYTE_LIMIT as u64, &mut self.memory.room()).await?;
+            let robots = Robots::parse(&rules, token);
+            self.hosts.remember(&robots);
+            return Ok(robots);
         }
         Ok(Robots::from_access(AccessResult::TooManyRedirects, token))
     }
@@ -213,14 +284,14 @@ impl Inner {
             Some(url::Host::Domain(_)) => return Ok(()),
             None => return Err((Status::Dropped(Reason::UrlInvalid), "no host".into())),
         };
-        if self.config.allow_private || is_public(address) {
+        if self.guard.allows(address) {
             Ok(())
         } else {
             Err((Status::Dropped(Reason::PrivateAddress), PrivateAddress.to_string()))
         }
     }
 
-    async fn receive(&self, mut answer: reqwest::Response) -> Result<Vec<u8>, End> {
+    async fn receive(&self, mut answer: Response, room: &mut Room) -> Result<Vec<u8>, End> {
         let status = answer.status();
         if !status.is_success() {
             let failure = match status.as_u16() {
@@ -246,15 +317,49 @@ impl Inner {
         if answer.content_length().is_some_and(|length| length > limit) {
             return Err(too_many());
         }
+        // Nobody asked for it, but some do it. What is no gzip is the picture itself.
+        let encoding = text(answer.headers(), CONTENT_ENCODING.as_str()).unwrap_or_default().to_ascii_lowercase();
+        let mut body = self.body(&mut answer, limit, room).await?;
+        if matches!(encoding.trim(), "gzip" | "x-gzip") && body.starts_with(&[0x1F, 0x8B]) {
+            room.beyond().await;
+            let unpacked = tokio::task::spawn_blocking(move || unpack(&body, limit)).await;
+            let damaged = |error: String| (Status::Failed(Failure::ImageDamaged), format!("gzip: {error}"));
+            body = unpacked.map_err(|error| damaged(error.to_string()))?.map_err(|error| damaged(error.to_string()))?;
+        }
+        if body.len() as u64 > limit { Err(too_many()) } else { Ok(body) }
+    }
+
+    /// The body, or its beginning, which is longer than `limit`; as long as it comes fast enough.
+    async fn body(&self, answer: &mut Response, limit: u64, room: &mut Room) -> Result<Vec<u8>, End> {
+        let started = tokio::time::Instant::now();
+        let grace = GRACE.min(Duration::from_millis(self.config.timeout_ms) / 2);
+        let rate = self.config.bytes_per_second_min;
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| classify(&error))? {
-            if (body.len() + chunk.len()) as u64 > limit {
-                return Err(too_many());
-            }
+        while body.len() as u64 <= limit {
+            // When what has come so far is too little.
+            let bytes = body.len() as u64;
+            let due = bytes
+                .saturating_mul(1000)
+                .checked_div(rate)
+                .map(|time| started + grace.max(Duration::from_millis(time)));
+            let chunk = match due {
+                Some(due) => tokio::time::timeout_at(due, answer.chunk()).await,
+                None => Ok(answer.chunk().await),
+            };
+            let slow = |_| (Status::Failed(Failure::TooSlow), format!("less than {rate} bytes a second"));
+            let Some(chunk) = chunk.map_err(slow)?.map_err(|error| classify(&error))? else { break };
+            room.grow_to(body.len() + chunk.len()).await;
             body.extend_from_slice(&chunk);
         }
         Ok(body)
     }
+}
+
+/// What was packed, or its beginning, which is longer than `limit`.
+fn unpack(packed: &[u8], limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    MultiGzDecoder::new(packed).take(limit.saturating_add(1)).read_to_end(&mut body)?;
+    Ok(body)
 }
 
 fn is_redirect(status: StatusCode) -> bool {
@@ -282,8 +387,11 @@ fn target(url: &Url, headers: &HeaderMap) -> Result<Url, End> {
 /// Seconds, or a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER.as_str())?;
-    let seconds = value.trim().parse().ok().map(Duration::from_secs);
-    seconds.or_else(|| httpdate::parse_http_date(&value).ok()?.duration_since(SystemTime::now()).ok())
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).ok()
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -300,6 +408,8 @@ fn classify(error: &reqwest::Error) -> (Status, String) {
             status = Some(Status::Dropped(Reason::PrivateAddress));
         } else if inner.is::<NoAddress>() {
             status = Some(Status::Failed(Failure::Dns));
+        } else if inner.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            status = Some(Status::Failed(Failure::HttpInvalid));
         }
         message = inner.to_string();
         cause = inner.source();
@@ -310,4 +420,68 @@ fn classify(error: &reqwest::Error) -> (Status, String) {
         () => Failure::ConnectionClosed,
     }));
     (status, message)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{IpAddr, Ipv4Addr, TcpListener};
+    use std::sync::Mutex;
+
+    /// On Linux all of 127.0.0.0/8 is this machine, so that one server can stand for the public internet.
+    const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
+
+    /// Answers every request with a redirect to what follows the `?`, and notes it.
+    fn server(address: Ipv4Addr) -> (u16, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind((address, 0)).expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = asked.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines =
+                    BufReader::new(stream.try_clone().expect("a handle")).lines().map_while(|line| line.ok());
+                let first = lines.next().unwrap_or_default();
+                lines.find(String::is_empty);
+                let target = first.split(' ').nth(1).and_then(|path| path.split_once('?')).map(|(_, target)| target);
+                let location = target.unwrap_or("http://[").to_owned();
+                noted.lock().expect("no panic").push(first);
+                let head = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nConnection: close\r\n");
+                let _ = stream.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes());
+            }
+        });
+        (port, asked)
+    }
+
+    #[tokio::test]
+    async fn no_redirect_leads_into_a_private_network() {
+        let ((public, asked), (private, secrets)) = (server(PUBLIC), server(Ipv4Addr::LOCALHOST));
+        let config = Config { robots_txt: false, retries: 0, ..Config::laion400m() };
+        let exempt = Some(IpAddr::from(PUBLIC));
+        let fetcher = Fetcher::guarded(&config, Guard { exempt, ..Guard::default() }).expect("set up");
+        let targets = [
+            format!("http://127.0.0.1:{private}/secret"),
+            format!("http://localhost:{private}/secret"),
+            format!("http://secret.localhost:{private}/secret"),
+            format!("http://2130706433:{private}/secret"),
+            format!("http://0x7f.1:{private}/secret"),
+            format!("http://0177.0.0.1:{private}/secret"),
+            format!("http://[::ffff:127.0.0.1]:{private}/secret"),
+            format!("http://{PUBLIC}:{public}@127.0.0.1:{private}/secret"),
+            format!("//127.0.0.1:{private}/secret"),
+            format!("http://{PUBLIC}:{public}/hop?http://127.0.0.1:{private}/secret"),
+            "http://169.254.169.254/latest/meta-data/".to_owned(),
+        ];
+        for target in &targets {
+            let (status, fetched) = fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}")).await;
+            assert_eq!(status, Status::Dropped(Reason::PrivateAddress), "{target}: {fetched:?}");
+        }
+        for target in ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:image/png;base64,AA=="] {
+            let (status, _) = fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}")).await;
+            assert_eq!(status, Status::Dropped(Reason::UrlScheme), "{target}");
+        }
+        assert_eq!(asked.lock().expect("no panic").len(), targets.len() + 1 + 3);
+        assert!(secrets.lock().expect("no panic").is_empty(), "{secrets:?}");
+    }
 }

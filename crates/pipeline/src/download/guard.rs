@@ -1,14 +1,32 @@
 //! Which addresses may be asked: nothing from the web leads into a private network.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+/// What may be asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Guard {
+    /// Every address.
+    pub(super) allow_private: bool,
+    /// One address more, which a test can listen on.
+    #[cfg(test)]
+    pub(super) exempt: Option<IpAddr>,
+}
+
+impl Guard {
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
+        #[cfg(test)]
+        if self.exempt == Some(address) {
+            return true;
+        }
+        self.allow_private || is_public(address)
+    }
+}
 
 /// Whether an address belongs to the public internet. Everything else is refused: loopback, private, link-local (cloud
 /// metadata services among them), carrier-grade NAT, multicast, documentation and reserved ranges, and IPv6 forms that
 /// embed such an IPv4 address. Source: the IANA special-purpose registries.
-pub(super) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),
@@ -57,44 +75,6 @@ impl fmt::Display for PrivateAddress {
 }
 
 impl std::error::Error for PrivateAddress {}
-
-/// The name does not resolve.
-#[derive(Debug)]
-pub(super) struct NoAddress(std::io::Error);
-
-impl fmt::Display for NoAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the name does not resolve: {}", self.0)
-    }
-}
-
-impl std::error::Error for NoAddress {}
-
-/// Resolves names and gives only addresses that may be asked, so that the check is on the very address that is
-/// connected to. `localhost` and names below it are loopback (RFC 6761, section 6.3) and ask nobody.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GuardedResolver {
-    pub(super) allow_private: bool,
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
-        Box::pin(async move {
-            let host = name.as_str().trim_end_matches('.').to_ascii_lowercase();
-            let all: Vec<SocketAddr> = if host == "localhost" || host.ends_with(".localhost") {
-                vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]
-            } else {
-                tokio::net::lookup_host((host, 0)).await.map_err(NoAddress)?.collect()
-            };
-            let allowed: Vec<_> = all.into_iter().filter(|a| allow_private || is_public(a.ip())).collect();
-            if allowed.is_empty() {
-                return Err(PrivateAddress.into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
 
 #[cfg(test)]
 mod tests {

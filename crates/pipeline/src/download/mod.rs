@@ -3,13 +3,16 @@
 mod blocked;
 mod blur;
 mod client;
+mod dns;
 mod guard;
 mod hosts;
 mod list;
 mod resize;
 mod robots;
+mod room;
 mod store;
 
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,6 +37,9 @@ use store::{Finished, finish};
 
 pub use list::{lists, may_be_saved, pairs};
 pub use resize::ResizeMode;
+
+/// The program's own name in requests.
+const USER_AGENT: &str = concat!("laion400m/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +75,8 @@ pub struct Config {
     pub pixels_max: u64,
     /// From the first packet to the last, redirects included, for one attempt.
     pub timeout_ms: u64,
+    /// An answer that brings fewer bytes a second, after the first seconds, is given up; 0: it may take its time.
+    pub bytes_per_second_min: u64,
     /// Further attempts after a failure that may pass: no connection, a broken one, a status of 5xx.
     pub retries: u32,
     /// Redirects that are followed.
@@ -77,8 +85,17 @@ pub struct Config {
     pub concurrency: usize,
     /// Requests under way at once to one host.
     pub host_concurrency: usize,
+    /// Requests to one host that begin in a second; none: as many as it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_requests_per_second: Option<f64>,
+    /// Name servers that are asked in place of the system's, such as a caching resolver on this machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_servers: Vec<SocketAddr>,
     /// How the program introduces itself.
     pub user_agent: String,
+    /// Where a host reaches who asks: an address or a URL, sent behind `user_agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
     /// The name by which robots.txt and `X-Robots-Tag` may speak to this program alone.
     pub robots_token: String,
     /// Whether nothing is asked for that the host's robots.txt disallows. LAION-400M did not look at it.
@@ -123,11 +140,15 @@ impl Config {
             image_bytes_max: 64 << 20,
             pixels_max: Limits::default().pixels_max,
             timeout_ms: 10_000,
+            bytes_per_second_min: 1_000,
             retries: 1,
             redirects_max: 10,
             concurrency: 64,
             host_concurrency: 4,
-            user_agent: concat!("laion400m/", env!("CARGO_PKG_VERSION")).into(),
+            host_requests_per_second: None,
+            dns_servers: Vec::new(),
+            user_agent: USER_AGENT.into(),
+            contact: None,
             robots_token: "laion400m".into(),
             robots_txt: true,
             robots_tag: true,
