@@ -21,8 +21,9 @@ pub(super) struct Raster {
     pub(super) channels: usize,
     pub(super) width: u32,
     pub(super) height: u32,
-    /// Width and height as the file has them, which may be more than were decoded.
+    /// Width and height as the file has them, and by what they were divided.
     pub(super) original: (u32, u32),
+    pub(super) divisor: u32,
     /// Whether these are the values of the file: neither scaled, nor of more bits, nor ink.
     pub(super) exact: bool,
     pub(super) orientation: Orientation,
@@ -57,5 +58,16 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Raster, (Failure, S
         true => (picture.into_rgba8().into_raw(), 4),
         false => (picture.into_rgb8().into_raw(), 3),
     };
-    Ok(Raster { pixels, channels, width, height, original: (width, height), exact, orientation, exif, profile })
+    Ok(Raster {
+        pixels,
+        channels,
+        width,
+        height,
+        original: (width, height),
+        divisor: 1,
+        exact,
+        orientation,
+        exif,
+        profile,
+    })
 }
