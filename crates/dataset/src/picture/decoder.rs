@@ -288,10 +288,12 @@ mod tests {
         let mut out = vec![0; 32 * 32 * 3];
         for (bytes, failure) in [
             (&jpeg[..jpeg.len() / 2], Failure::ImageDamaged),
+            (&jpeg[..200], Failure::ImageDamaged), // its header is not complete
             (&picture(200, 200), Failure::TooManyPixels),
             (b"<html>", Failure::NotAnImage),
         ] {
             assert_eq!(decoder.full(bytes).expect_err("no picture").0, failure);
+            assert!(decoder.full(&jpeg).is_ok());
             assert_eq!(decoder.square(bytes, 32, &mut out).expect_err("no picture").0, failure);
             assert!(decoder.full(&jpeg).is_ok());
         }
