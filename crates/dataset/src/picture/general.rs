@@ -5,7 +5,8 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
 
-use super::Limits;
+use super::containers::is_ink;
+use super::{Format, Limits};
 use crate::Failure;
 
 /// Bytes that a pixel may take in the file's own form: four channels of 16 bits.
@@ -53,7 +54,8 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Raster, (Failure, S
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let profile = decoder.icc_profile().ok().flatten();
     let picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    let exact = matches!(picture.color(), ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8);
+    let ink = Format::of(bytes) == Some(Format::Jpeg) && is_ink(bytes);
+    let exact = !ink && matches!(picture.color(), ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8);
     let (pixels, channels) = match picture.color().has_alpha() {
         true => (picture.into_rgba8().into_raw(), 4),
         false => (picture.into_rgb8().into_raw(), 3),
