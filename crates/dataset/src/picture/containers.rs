@@ -51,6 +51,16 @@ pub(super) fn jpeg_content(part: &[u8]) -> &[u8] {
     part.get(4..).unwrap_or_default()
 }
 
+/// Whether a JPEG has four components: ink.
+pub(super) fn is_ink(jpeg: &[u8]) -> bool {
+    // The frame's header: bits, height, width, and how many components.
+    let frame = |(kind, part): (u8, &[u8])| {
+        let is_frame = matches!(kind, 0xC0..=0xCF) && !matches!(kind, 0xC4 | 0xC8 | 0xCC);
+        is_frame.then(|| jpeg_content(part).get(5) == Some(&4))
+    };
+    JpegParts::new(jpeg).take_while(|(kind, _)| *kind != JPEG_SCAN).find_map(frame) == Some(true)
+}
+
 /// The first bytes of a PNG.
 pub(super) const PNG_START: &[u8] = b"\x89PNG\r\n\x1a\n";
 

@@ -71,7 +71,13 @@ impl Decoder {
         let Some((width, height, ink)) = jpegs.header(bytes).map_err(damaged)? else { return Ok(None) };
         self.limits.check(width, height)?;
         let JpegSays { exif, profile, adobe } = JpegSays::of(bytes);
-        let divisor = needed.divisor(width, height);
+        let orientation = exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+        // Turned, the column that stands for fewer pixels would not be the last one.
+        let whole = |divisor: u32| width % divisor == 0 && height % divisor == 0;
+        let divisor = match needed.divisor(width, height) {
+            divisor if orientation == Orientation::NoTransforms || whole(divisor) => divisor,
+            _ => 1,
+        };
         let (wide, high) = (width.div_ceil(divisor), height.div_ceil(divisor));
         let layout = if ink { Layout::Cmyk } else { Layout::Rgb };
         let mut pixels = vec![0; wide as usize * high as usize * layout.bytes()];
@@ -85,7 +91,8 @@ impl Decoder {
             height: high,
             original: (width, height),
             exact: divisor == 1 && !ink,
-            orientation: exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms),
+            divisor,
+            orientation,
             exif: exif.map(<[u8]>::to_vec),
             profile,
         }))
@@ -140,6 +147,7 @@ fn finish(bytes: &[u8], format: Format, mut raster: Raster) -> Result<Picture> {
         pixels: Pixels::new(width, height, rgb).ok_or_else(|| damaged("no pixels"))?,
         original_width,
         original_height,
+        divisor: raster.divisor,
         format,
         as_in_file: raster.exact && upright && !moved && !seen_through && !is_animated(bytes),
         exif: exif_json(raster.exif.as_deref()),
@@ -225,9 +233,9 @@ mod tests {
         let jpeg = picture(605, 403);
         let cases = [
             (Needed::All, (605, 403), true),
-            (Needed::Shorter(202), (303, 202), false),
-            (Needed::Shorter(203), (605, 403), true),
-            (Needed::Longer(152), (152, 101), false),
+            (Needed::Shorter(201), (303, 202), false),
+            (Needed::Shorter(202), (605, 403), true),
+            (Needed::Longer(151), (152, 101), false),
             (Needed::Longer(1), (76, 51), false),
             (Needed::Longer(2000), (605, 403), true),
         ];
@@ -237,6 +245,19 @@ mod tests {
             if cfg!(feature = "native") {
                 let size = (found.pixels.width(), found.pixels.height());
                 assert_eq!((size, found.as_in_file), ((width, height), as_in_file), "{needed:?}");
+                assert_eq!(605u32.div_ceil(found.divisor), width, "{needed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_to_be_turned_is_decoded_smaller_only_where_nothing_is_left_over() {
+        let mut decoder = Decoder::new(Limits::default());
+        for (size, divisor) in [((640, 400), 4), ((640, 402), 1)] {
+            let found = decoder.picture(&turned(&picture(size.0, size.1)), Needed::Longer(160)).expect("decodable");
+            assert_eq!((found.original_width, found.original_height), (size.1, size.0));
+            if cfg!(feature = "native") {
+                assert_eq!((found.divisor, found.pixels.width()), (divisor, size.1 / divisor));
             }
         }
     }
@@ -267,10 +288,12 @@ mod tests {
         let mut out = vec![0; 32 * 32 * 3];
         for (bytes, failure) in [
             (&jpeg[..jpeg.len() / 2], Failure::ImageDamaged),
+            (&jpeg[..200], Failure::ImageDamaged), // its header is not complete
             (&picture(200, 200), Failure::TooManyPixels),
             (b"<html>", Failure::NotAnImage),
         ] {
             assert_eq!(decoder.full(bytes).expect_err("no picture").0, failure);
+            assert!(decoder.full(&jpeg).is_ok());
             assert_eq!(decoder.square(bytes, 32, &mut out).expect_err("no picture").0, failure);
             assert!(decoder.full(&jpeg).is_ok());
         }

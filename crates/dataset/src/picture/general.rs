@@ -5,7 +5,8 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
 
-use super::Limits;
+use super::containers::is_ink;
+use super::{Format, Limits};
 use crate::Failure;
 
 /// Bytes that a pixel may take in the file's own form: four channels of 16 bits.
@@ -21,8 +22,9 @@ pub(super) struct Raster {
     pub(super) channels: usize,
     pub(super) width: u32,
     pub(super) height: u32,
-    /// Width and height as the file has them, which may be more than were decoded.
+    /// Width and height as the file has them, and by what they were divided.
     pub(super) original: (u32, u32),
+    pub(super) divisor: u32,
     /// Whether these are the values of the file: neither scaled, nor of more bits, nor ink.
     pub(super) exact: bool,
     pub(super) orientation: Orientation,
@@ -52,10 +54,22 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Raster, (Failure, S
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let profile = decoder.icc_profile().ok().flatten();
     let picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    let exact = matches!(picture.color(), ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8);
+    let ink = Format::of(bytes) == Some(Format::Jpeg) && is_ink(bytes);
+    let exact = !ink && matches!(picture.color(), ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8);
     let (pixels, channels) = match picture.color().has_alpha() {
         true => (picture.into_rgba8().into_raw(), 4),
         false => (picture.into_rgb8().into_raw(), 3),
     };
-    Ok(Raster { pixels, channels, width, height, original: (width, height), exact, orientation, exif, profile })
+    Ok(Raster {
+        pixels,
+        channels,
+        width,
+        height,
+        original: (width, height),
+        divisor: 1,
+        exact,
+        orientation,
+        exif,
+        profile,
+    })
 }

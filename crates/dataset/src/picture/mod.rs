@@ -65,7 +65,7 @@ impl Needed {
             Self::Shorter(least) => (width.min(height), least),
             Self::Longer(least) => (width.max(height), least),
         };
-        [8, 4, 2].into_iter().find(|divisor| side.div_ceil(*divisor) >= least).unwrap_or(1)
+        [8, 4, 2].into_iter().find(|divisor| side / divisor >= least).unwrap_or(1)
     }
 }
 
@@ -132,6 +132,9 @@ pub struct Picture {
     pub original_width: u32,
     /// What it has upright, however small it was decoded.
     pub original_height: u32,
+    /// By what the sides were divided when it was decoded, 1, 2, 4 or 8. What is left over is rounded up: the last column
+    /// and the last row then stand for fewer pixels than the others.
+    pub divisor: u32,
     /// What it was read from.
     pub format: Format,
     /// Whether the file shows nothing else to those who take no notice of orientation, profile and transparency, and is

@@ -18,7 +18,7 @@ impl Jpegs {
 
     /// Width, height, and whether it is in ink, which is decoded as that.
     pub(super) fn header(&mut self, bytes: &[u8]) -> Result<Option<(u32, u32, bool)>, String> {
-        let header = self.0.read_header(bytes).map_err(|error| error.to_string())?;
+        let header = self.0.read_header(bytes).map_err(|error| self.renewed(error))?;
         let ink = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
         Ok(Some((header.width as u32, header.height as u32, ink)))
     }
@@ -42,7 +42,15 @@ impl Jpegs {
         let height = out.len() / pitch;
         let image = Image { pixels: out, width: width as usize, pitch, height, format };
         let scaled = self.0.set_scaling_factor(ScalingFactor::new(1, divisor as usize));
-        scaled.and_then(|()| self.0.decompress(bytes, image)).map_err(|error| error.to_string())
+        scaled.and_then(|()| self.0.decompress(bytes, image)).map_err(|error| self.renewed(error))
+    }
+
+    /// After a header that ends early, the next picture would fail, too, whatever it is.
+    fn renewed(&mut self, error: turbojpeg::Error) -> String {
+        if let Ok(jpegs) = Self::new() {
+            *self = jpegs;
+        }
+        error.to_string()
     }
 }
 

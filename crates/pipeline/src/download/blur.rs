@@ -13,7 +13,7 @@ const SHARE: f32 = 0.1;
 /// one. A box reaching over the edge ends there; one that is empty, inverted or not a number blurs nothing.
 ///
 /// The rule is that of Yang et al. 2021, "A Study of Face Obfuscation in ImageNet", which img2dataset follows. Its own blur
-/// is weaker than its rule, since albumentations takes the deviation from the size of the filter instead.
+/// has about half the deviation of its rule, since albumentations takes it from the size of the filter instead.
 pub(super) fn blur(pixels: Pixels, boxes: &[[f32; 4]]) -> Pixels {
     let (width, height) = (pixels.width(), pixels.height());
     let mut mask = GrayImage::new(width, height);
