@@ -9,9 +9,12 @@ mod resize;
 mod robots;
 mod room;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use dataset::picture::{self, Limits};
 use dataset::schema::{ImageRow, Pair, hex};
@@ -21,7 +24,7 @@ use dataset::{
     Counts, Error, Failure, Marker, Progress, Reason, Result, SampleKey, ShardId, Stage, Status, Summary, Task,
     file_sha256, list_shards,
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
@@ -153,8 +156,13 @@ impl Default for Config {
     }
 }
 
-/// Rows that may be finished but wait for an earlier one, since rows are written in order: at 20 KB each, 40 MB.
-const WINDOW: usize = 2048;
+/// Rows that are under way. Rows are written in order, so a host that does not answer must not hold up the others: at
+/// 500 rows a second that is half a minute, more than such a host is waited for.
+const WINDOW: usize = 16_384;
+/// Bytes of pictures that are finished but wait for an earlier row; beyond them no row is begun.
+const WINDOW_BYTES: u64 = 64 << 20;
+/// Rows that are read at once.
+const BATCH: usize = 2048;
 
 /// Downloads every shard of `pairs` into `output`.
 pub fn run(config: &Config, pairs: &Path, output: &Path, progress: &dyn Progress) -> Result<Summary> {
@@ -208,8 +216,14 @@ impl Downloader {
         let mut counts = Counts::default();
         let mut tar = TarWriter::create(&tar_path(output, id))?;
         let mut table = TableWriter::<ImageRow>::create(&output.join(format!("{id}.parquet")))?;
-        let rows = TableReader::<Pair>::open_batched(&input, WINDOW)?;
-        let fetches = futures::stream::iter(rows.zip(0..)).map(|(pair, row)| {
+        let rows = TableReader::<Pair>::open_batched(&input, BATCH)?;
+        let waiting = &AtomicU64::new(0);
+        // Nobody has to be woken: every row that is taken out below asks for new ones.
+        let room = |_: &mut Context<'_>| {
+            if waiting.load(Ordering::Relaxed) > WINDOW_BYTES { Poll::Pending } else { Poll::Ready(()) }
+        };
+        let rows = futures::stream::iter(rows.zip(0..)).then(|row| poll_fn(room).map(|()| row));
+        let fetches = rows.map(|(pair, row)| {
             let (fetcher, config, decoders) = (self.fetcher.clone(), self.config.clone(), self.decoders.clone());
             async move {
                 let pair = pair?;
@@ -220,13 +234,17 @@ impl Downloader {
                     let _decoder = decoder;
                     finish(&config, &pair, key, status, fetched)
                 };
-                tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
+                let finished = tokio::task::spawn_blocking(work).await;
+                let finished = finished.map_err(|error| Error::Invalid(format!("image {key}: {error}")))?;
+                waiting.fetch_add(size(&finished.2), Ordering::Relaxed);
+                Ok::<_, Error>(finished)
             }
         });
         let mut fetches = std::pin::pin!(fetches.buffered(WINDOW));
         self.runtime.block_on(async {
             while let Some(finished) = fetches.next().await {
                 let (row, status, image) = finished?;
+                waiting.fetch_sub(size(&image), Ordering::Relaxed);
                 counts.add(status);
                 task.advance(1);
                 if let Some(image) = image {
@@ -239,6 +257,10 @@ impl Downloader {
         let files = vec![tar.publish()?, table.publish()?];
         Ok(Marker::finish(&marker, &described, inputs, counts, files)?.counts)
     }
+}
+
+fn size(image: &Option<Vec<u8>>) -> u64 {
+    image.as_ref().map_or(0, |image| image.len() as u64)
 }
 
 /// Checks, decodes and resizes what was fetched, and fills in the row.
