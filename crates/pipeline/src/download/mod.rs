@@ -12,13 +12,16 @@ mod robots;
 mod room;
 mod store;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use dataset::carried;
+use dataset::carried::{self, Object};
 use dataset::picture::{Limits, StoredFormat};
 use dataset::schema::{ImageRow, Pair};
 use dataset::shard::{Layout, ShardReader, ShardWriter, Stats};
@@ -27,7 +30,7 @@ use dataset::{
     Counts, Error, Marker, Progress, Reason, Result, SampleKey, ShardId, Stage, Status, Summary, Task, file_sha256,
     list_shards,
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -210,11 +213,16 @@ const SCHEDULE: [&str; 11] = [
     "block_urls",
 ];
 
-/// Rows of a shard that may be finished but wait for an earlier one, since rows are written in order: at 20 KB each, 40 MB.
-const WINDOW: usize = 2048;
+/// Rows of a shard that are under way. Rows are written in order, so a host that does not answer must not hold up the others:
+/// at 500 rows a second that is half a minute, more than such a host is waited for.
+const WINDOW: usize = 16_384;
+/// Bytes of pictures of a shard that are finished but wait for an earlier row; beyond them no row is begun.
+const WINDOW_BYTES: u64 = 64 << 20;
+/// Rows that are read at once.
+const BATCH: usize = 2048;
 
 /// Shards under way at once, over the same connections.
-const SHARDS_AT_ONCE: usize = 3;
+const SHARDS_AT_ONCE: usize = 2;
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no thread panics with the lock")
@@ -315,33 +323,31 @@ impl Downloader {
         let mut writer = ShardWriter::create(output, id, self.config.output_format, self.ending(), carried)?;
         let mut counts = Counts::default();
         let mut failed_to_resize = 0;
-        let rows = TableReader::<Pair>::open_batched(&input, WINDOW)?;
-        let fetches = futures::stream::iter(rows.zip(0..).zip(objects)).map(|((pair, row), further)| {
+        let rows = TableReader::<Pair>::open_batched(&input, BATCH)?;
+        let waiting = &AtomicU64::new(0);
+        // Nobody has to be woken: every row that is taken out below asks for new ones.
+        let room = |_: &mut Context<'_>| {
+            if waiting.load(Ordering::Relaxed) > WINDOW_BYTES { Poll::Pending } else { Poll::Ready(()) }
+        };
+        let rows = futures::stream::iter(rows.zip(0..).zip(objects)).then(|row| poll_fn(room).map(|()| row));
+        let fetches = rows.map(|((pair, row), further)| {
             let key = SampleKey { shard: id, row };
             let known = before.as_mut().map(|before| before.next().ok_or_else(|| gone(output, key))?).transpose();
-            let (fetcher, config, blocked) = (self.fetcher.clone(), self.config.clone(), self.blocked.clone());
-            let workers = &self.workers;
-            let retry_failed = self.retry_failed;
             async move {
                 let (pair, known) = (pair?, known?);
-                let known = known.and_then(|(row, picture)| known_end(&blocked, retry_failed, row, picture));
-                if let Some(known) = known {
-                    return Ok(known);
-                }
-                if blocked.url(&pair.url) {
-                    let row = ImageRow::new(&pair, key);
-                    return Ok(Finished::blocked(row, Status::Dropped(Reason::UrlBlocked)));
-                }
-                let (status, fetched) = fetcher.fetch(&pair.url).await;
-                let _turn = workers.acquire().await.expect("the semaphore is never closed");
-                let work = move || finish(&config, &blocked, &pair, &further, key, status, fetched);
-                tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
+                let finished = match known.and_then(|(row, picture)| self.known_end(row, picture)) {
+                    Some(finished) => finished,
+                    None => self.row(pair, further, key).await?,
+                };
+                waiting.fetch_add(size(&finished), Ordering::Relaxed);
+                Ok::<_, Error>(finished)
             }
         });
         let mut fetches = std::pin::pin!(fetches.buffered(WINDOW));
         self.runtime.block_on(async {
             while let Some(finished) = fetches.next().await {
                 let finished = finished?;
+                waiting.fetch_sub(size(&finished), Ordering::Relaxed);
                 counts.add(finished.status);
                 failed_to_resize += u64::from(finished.row.status == "failed_to_resize");
                 task.row(finished.status, finished.row.bytes.unwrap_or_default() as u64);
@@ -358,21 +364,37 @@ impl Downloader {
         Ok(Marker::finish(&marker, &described, inputs, counts, files)?.counts)
     }
 
+    /// The end of a row that nothing is known of.
+    async fn row(&self, pair: Pair, further: Object, key: SampleKey) -> Result<Finished> {
+        if self.blocked.url(&pair.url) {
+            return Ok(Finished::blocked(ImageRow::new(&pair, key), Status::Dropped(Reason::UrlBlocked)));
+        }
+        let (status, fetched) = self.fetcher.fetch(&pair.url).await;
+        let (config, blocked) = (self.config.clone(), self.blocked.clone());
+        let _turn = self.workers.acquire().await.expect("the semaphore is never closed");
+        let work = move || finish(&config, &blocked, &pair, &further, key, status, fetched);
+        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
+    }
+
+    /// The end that a row had before, if it stays so.
+    fn known_end(&self, row: ImageRow, picture: Option<Vec<u8>>) -> Option<Finished> {
+        let status = Status::from_name(&row.error_code)?;
+        if self.retry_failed && matches!(status, Status::Failed(_)) {
+            return None;
+        }
+        match self.blocked.row(&row) {
+            Some(status) => Some(Finished::blocked(row, status)),
+            None => Some(Finished { row, status, picture }),
+        }
+    }
+
     fn ending(&self) -> &'static str {
         self.config.encode_format.name()
     }
 }
 
-/// The end that a row had before, if it stays so.
-fn known_end(blocked: &Blocked, retry_failed: bool, row: ImageRow, picture: Option<Vec<u8>>) -> Option<Finished> {
-    let status = Status::from_name(&row.error_code)?;
-    if retry_failed && matches!(status, Status::Failed(_)) {
-        return None;
-    }
-    match blocked.row(&row) {
-        Some(status) => Some(Finished::blocked(row, status)),
-        None => Some(Finished { row, status, picture }),
-    }
+fn size(finished: &Finished) -> u64 {
+    finished.picture.as_ref().map_or(0, |picture| picture.len() as u64)
 }
 
 fn gone(output: &Path, key: SampleKey) -> Error {
