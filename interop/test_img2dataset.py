@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import webdataset as wds
 from PIL import Image, ImageCms
 
 IMG2DATASET = os.environ.get("IMG2DATASET")
@@ -276,3 +277,30 @@ def test_what_it_gets_wrong_is_right(runs):
     red, green, _ = profile[100, 150]
     assert green > 250 and red < 10
     assert (deep[0, 0], 115 <= deep[100, 0] <= 140, deep[-1, -1]) == (0, True, 255)
+
+
+def test_the_loaders_of_others_read_our_shard(runs, open_clip_data, clip_retrieval_reader):
+    ours = runs["jpg-border"][1]
+    tar = str(ours / "00000.tar")
+    kept = [row for row in table(ours).to_pylist() if row["status"] == "success"]
+    captions = [row["caption"] for row in kept]
+
+    samples = list(wds.WebDataset([tar], shardshuffle=False).decode("pil"))
+    assert [(sample["__key__"], sample["txt"], sample["jpg"].size) for sample in samples] == [
+        (row["key"], row["caption"], (256, 256)) for row in kept
+    ]
+    files = open_clip_data.tar_file_expander(open_clip_data.url_opener([{"url": tar}]), eof_value=None)
+    samples = [sample for sample in open_clip_data.group_by_keys_nothrow(files)]
+    assert [sample["txt"].decode() for sample in samples if open_clip_data.filter_no_caption_or_no_image(sample)] == captions
+    samples = clip_retrieval_reader.create_webdataset([tar], lambda image: image.size, lambda texts: texts, enable_metadata=True)
+    found = [(sample["text"], sample["image_tensor"], json.loads(sample["metadata"])["id"]) for sample in samples]
+    assert found == [(row["caption"], (256, 256), row["id"]) for row in kept]
+
+
+def test_embed_takes_the_shard(runs, program, tmp_path):
+    ours = runs["jpg-border"][1]
+    subprocess.run([program, "embed", ours, "-o", tmp_path / "embeddings", "--quiet"], check=True)
+    image = np.load(tmp_path / "embeddings/img_emb/img_emb_0.npy")
+    rows = pq.read_table(tmp_path / "embeddings/metadata/metadata_0.parquet")
+    kept = [row["key"] for row in table(ours).to_pylist() if row["status"] == "success"]
+    assert rows["key"].to_pylist() == kept and len(image) == len(kept)

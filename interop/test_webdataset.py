@@ -1,14 +1,8 @@
-"""webdataset and open_clip's own loader functions read the WebDataset packages.
-
-open_clip imports PyTorch, whose wheels weigh gigabytes, for classes that its tar reading does not use: names stand in for
-them, and everything that is called is open_clip's and webdataset's own code.
-"""
+"""webdataset and open_clip's own loader functions read the WebDataset packages."""
 
 import io
 import json
 import subprocess
-import sys
-import types
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,39 +11,6 @@ import webdataset as wds
 from PIL import Image
 
 GOLDEN = Path(__file__).parent.parent / "crates/dataset/tests/golden/tfds/inputs"
-
-
-@pytest.fixture(scope="module")
-def open_clip_data():
-    """`open_clip_train.data`, with PyTorch if it is there."""
-    pytest.importorskip("open_clip_train")
-    names = {
-        "torch": [],
-        "torch.utils": [],
-        "torch.utils.data": ["Dataset", "DataLoader", "SubsetRandomSampler", "IterableDataset", "get_worker_info"],
-        "torch.utils.data.distributed": ["DistributedSampler"],
-        "torchvision": [],
-        "torchvision.datasets": [],
-    }
-    try:
-        import torch  # noqa: F401
-
-        names = {}
-    except ImportError:
-        pass
-    for name, members in names.items():
-        module = types.ModuleType(name)
-        for member in members:
-            setattr(module, member, type(member, (), {}))
-        sys.modules[name] = module
-        if "." in name:
-            parent, _, child = name.rpartition(".")
-            setattr(sys.modules[parent], child, module)
-    from open_clip_train import data
-
-    for name in names:
-        del sys.modules[name]  # webdataset looks for PyTorch when it reads, and shall not find it
-    return data
 
 
 @pytest.fixture(scope="module")

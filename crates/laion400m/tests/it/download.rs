@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use dataset::carried;
 use dataset::schema::ImageRow;
@@ -14,7 +16,7 @@ use dataset::{Pixels, ShardId, file_sha256, picture};
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use crate::support::{call, files};
+use crate::support::{call, files, random, run_or_kill};
 
 type Answers = BTreeMap<String, Vec<u8>>;
 
@@ -24,6 +26,8 @@ struct Site {
     port: u16,
     answers: Arc<Mutex<Answers>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Whether every answer takes a moment.
+    slow: Arc<AtomicBool>,
 }
 
 impl Site {
@@ -35,16 +39,21 @@ impl Site {
             port,
             answers: Arc::default(),
             asked: Arc::default(),
+            slow: Arc::default(),
         };
+        fs::create_dir(site.path("lists")).expect("room");
         for (path, grey) in pictures {
             site.put(path, jpeg(*grey));
         }
-        let (answers, asked) = (site.answers.clone(), site.asked.clone());
+        let (answers, asked, slow) = (site.answers.clone(), site.asked.clone(), site.slow.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (answers, asked) = (answers.clone(), asked.clone());
-                // A client that goes away is none of our business.
-                std::thread::spawn(move || drop(answer(stream, &answers, &asked)));
+                let pause = Duration::from_millis(if slow.load(Ordering::Relaxed) { 4 } else { 0 });
+                std::thread::spawn(move || {
+                    std::thread::sleep(pause);
+                    drop(answer(stream, &answers, &asked)); // a client that goes away is none of our business
+                });
             }
         });
         site
@@ -96,7 +105,8 @@ fn answer(mut stream: TcpStream, answers: &Mutex<Answers>, asked: &Mutex<Vec<Str
     let mut lines = BufReader::new(stream.try_clone()?);
     while lines.read_line(&mut head)? > 2 {}
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    let body = answers.lock().expect("no panic").get(&path).cloned();
+    let name = path.split('?').next().unwrap_or_default();
+    let body = answers.lock().expect("no panic").get(name).cloned();
     asked.lock().expect("no panic").push(path);
     let (status, body) = body.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
     write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len())?;
@@ -256,4 +266,57 @@ fn bytes_are_kept_as_they_come_where_nothing_is_encoded_again() {
     assert_eq!((rows[0].width, rows[0].bytes), (None, Some(jpeg(10).len() as i64)));
     let pictures = stored(&site.path("out"), Layout::Webdataset);
     assert_eq!(pictures, [Some(jpeg(10)), Some(b"no picture at all".to_vec())]);
+}
+
+/// `kill -9` at ten random moments, and a rerun each time: the shards are those of a call that nobody disturbed, and what is
+/// there under its final name is whole at every moment.
+#[test]
+fn a_killed_download_goes_on_and_gives_the_same_bytes() {
+    let (seed, mut random) = random();
+    let site = Site::new(&[("/1.jpg", 10), ("/2.jpg", 40), ("/3.jpg", 90)]);
+    site.slow.store(true, Ordering::Relaxed);
+    for list in 0..6 {
+        let urls = (0..40).map(|row| site.url(&format!("/{}.jpg?{list}-{row}", row % 4)));
+        fs::write(site.path(&format!("lists/{list}.txt")), urls.collect::<Vec<_>>().join("\n")).expect("room");
+    }
+    let lists = site.name("lists");
+    let arguments = |folder: &str| {
+        let fixed = ["download", &lists, "--allow-private", "--retries", "0", "--quiet", "-o", folder];
+        fixed.map(str::to_owned)
+    };
+    let shards = |folder: &str| {
+        let mut files = files(&site.path(folder));
+        files.retain(|path, _| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            !name.starts_with('.') && !name.ends_with("_stats.json")
+        });
+        files
+    };
+    let run = |folder: &str, moment| {
+        let arguments = arguments(&site.name(folder));
+        run_or_kill(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), moment)
+    };
+    let started = Instant::now();
+    assert_eq!(run("calm", None), Some(1), "some pictures are not there");
+    let whole = started.elapsed();
+    let expected = shards("calm");
+    let tars = expected.keys().filter(|path| path.extension().is_some_and(|ending| ending == "tar"));
+    assert_eq!(tars.count(), 6);
+    let (mut kills, mut runs) = (0, 0);
+    while kills < 10 {
+        let name = format!("disturbed-{runs}");
+        runs += 1;
+        loop {
+            let moment = (kills < 10).then(|| whole.mul_f32(0.8 * random.unit()));
+            let status = run(&name, moment);
+            for (path, bytes) in shards(&name) {
+                assert!(expected.get(&path) == Some(&bytes), "seed {seed}: {} is not whole", path.display());
+            }
+            match status {
+                Some(status) => break assert_eq!(status, 1, "seed {seed}"),
+                None => kills += 1,
+            }
+        }
+        assert!(shards(&name) == expected, "seed {seed}: other shards");
+    }
 }

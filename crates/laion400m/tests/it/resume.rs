@@ -1,39 +1,13 @@
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dataset::schema::KeptRow;
 use dataset::table::write_table;
 use dataset::webdataset::TarWriter;
 use dataset::{SampleKey, ShardId};
 
-use crate::support::{Web, call, files, program};
-
-/// Runs the program and gives its status; or kills it at a moment it lives to see.
-fn run_or_kill(arguments: &[&str], moment: Option<Duration>) -> Option<i32> {
-    let mut command = program();
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("the program starts");
-    if let Some(moment) = moment {
-        let deadline = Instant::now() + moment;
-        while Instant::now() < deadline && child.try_wait().expect("a child").is_none() {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if child.try_wait().expect("a child").is_none() {
-            child.kill().expect("it runs");
-            child.wait().expect("it is dead");
-            return None;
-        }
-    }
-    child.wait().expect("a child").code()
-}
-
-fn random() -> (u64, miniweb::Random) {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    let seed = std::env::var("LAION400M_TEST_SEED").map_or(nanos, |seed| seed.parse().expect("a number"));
-    println!("LAION400M_TEST_SEED={seed}");
-    (seed, miniweb::Random::new(seed))
-}
+use crate::support::{Web, call, files, program, random, run_or_kill};
 
 /// `kill -9` at ten random moments, and a rerun each time: the packages are those of a run nobody disturbed.
 #[test]

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fs_err as fs;
 use miniweb::{Server, Settings, World};
@@ -56,6 +57,32 @@ impl Said {
 /// Runs the program to its end.
 pub(crate) fn call(arguments: &[&str]) -> Said {
     program().args(arguments).output().expect("the program starts").into()
+}
+
+/// Runs the program and gives its status; or kills it at a moment it lives to see.
+pub(crate) fn run_or_kill(arguments: &[&str], moment: Option<Duration>) -> Option<i32> {
+    let mut command = program();
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("the program starts");
+    if let Some(moment) = moment {
+        let deadline = Instant::now() + moment;
+        while Instant::now() < deadline && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if child.try_wait().expect("a child").is_none() {
+            child.kill().expect("it runs");
+            child.wait().expect("it is dead");
+            return None;
+        }
+    }
+    child.wait().expect("a child").code()
+}
+
+pub(crate) fn random() -> (u64, miniweb::Random) {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let seed = std::env::var("LAION400M_TEST_SEED").map_or(nanos, |seed| seed.parse().expect("a number"));
+    println!("LAION400M_TEST_SEED={seed}");
+    (seed, miniweb::Random::new(seed))
 }
 
 /// A miniature web that is served as long as this lives, its crawl, and a recipe over it.
