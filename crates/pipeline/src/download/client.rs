@@ -75,7 +75,7 @@ enum Answer {
 
 impl Fetcher {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        Self::guarded(config, Guard { allow_private: config.allow_private, ..Guard::default() })
+        Self::guarded(config, Guard::new(config.allow_private))
     }
 
     fn guarded(config: &Config, guard: Guard) -> Result<Self> {
@@ -459,7 +459,7 @@ mod tests {
         let ((public, asked), (private, secrets)) = (server(PUBLIC), server(Ipv4Addr::LOCALHOST));
         let config = Config { robots_txt: false, retries: 0, ..Config::laion400m() };
         let exempt = Some(IpAddr::from(PUBLIC));
-        let fetcher = Fetcher::guarded(&config, Guard { exempt, ..Guard::default() }).expect("set up");
+        let fetcher = Fetcher::guarded(&config, Guard { exempt, ..Guard::new(false) }).expect("set up");
         let targets = [
             format!("http://127.0.0.1:{private}/secret"),
             format!("http://localhost:{private}/secret"),

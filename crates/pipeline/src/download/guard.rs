@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What may be asked.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Guard {
     /// Every address.
     pub(super) allow_private: bool,
@@ -14,6 +14,14 @@ pub(super) struct Guard {
 }
 
 impl Guard {
+    pub(super) fn new(allow_private: bool) -> Self {
+        Self {
+            allow_private,
+            #[cfg(test)]
+            exempt: None,
+        }
+    }
+
     pub(super) fn allows(&self, address: IpAddr) -> bool {
         #[cfg(test)]
         if self.exempt == Some(address) {

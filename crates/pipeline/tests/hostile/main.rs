@@ -207,6 +207,7 @@ fn whatever_a_host_does_its_row_has_an_end_with_a_name() {
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // shown where the test fails
 fn two_thousand_damaged_pictures_are_rows_with_names() {
     let seed = std::env::var("HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok());
     let now = || std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64);
