@@ -1,7 +1,6 @@
 //! The centred square that models look at.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use scaling::{Filter, Rgbx};
 
 /// A side may be so many times the other one: the scaled picture is held whole.
 const RATIO_MAX: u32 = 256;
@@ -10,7 +9,7 @@ const RATIO_MAX: u32 = 256;
 /// `BICUBIC`), then the centre is cut out as torchvision's `CenterCrop` does.
 #[derive(Debug, Default)]
 pub struct Squares {
-    resizer: Resizer,
+    scaling: Rgbx,
     rgbx: Vec<u8>,
     scaled: Vec<u8>,
 }
@@ -44,13 +43,7 @@ impl Squares {
             rgbx
         } else {
             self.scaled.resize(wide as usize * high as usize * 4, 0);
-            let wrong = |error: &dyn ToString| error.to_string();
-            let source = ImageRef::new(width, height, rgbx, PixelType::U8x4).map_err(|error| wrong(&error))?;
-            let target = Image::from_slice_u8(wide, high, &mut self.scaled, PixelType::U8x4);
-            let options =
-                ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
-            let mut target = target.map_err(|error| wrong(&error))?;
-            self.resizer.resize(&source, &mut target, &options).map_err(|error| wrong(&error))?;
+            self.scaling.fill(rgbx, width, height, (wide, high), Filter::Bicubic, &mut self.scaled)?;
             &self.scaled
         };
         let (left, top) = (offset(wide, side) as usize, offset(high, side) as usize);

@@ -4,7 +4,7 @@ use anyhow::Result;
 use dataset::list::ListColumns;
 use dataset::picture::StoredFormat;
 use dataset::shard::Layout;
-use dataset::{Counts, Failure, Reason, Status};
+use dataset::{Counts, Failure, Reason, Status, list_shards};
 use pipeline::download;
 
 use super::stages::{settings, told};
@@ -82,7 +82,7 @@ pub(super) fn run(options: cli::Download, printer: &Printer) -> Result<Ended> {
     }
     let columns = options.url_col.is_some() || options.caption_col.is_some() || !more.is_empty();
     let pairs = match &options.pairs[..] {
-        [folder] if folder.is_dir() && !columns => folder.clone(),
+        [folder] if folder.is_dir() && !columns && !list_shards(folder, "parquet")?.is_empty() => folder.clone(),
         lists => {
             let folder = options.output.join(".pairs");
             let url = options.url_col.unwrap_or_else(|| "url".into());

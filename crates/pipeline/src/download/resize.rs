@@ -2,8 +2,7 @@
 
 use dataset::Pixels;
 use dataset::picture::{Needed, Picture};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{Filter, FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use scaling::Filter;
 use serde::{Deserialize, Serialize};
 
 use super::blur::blur;
@@ -88,10 +87,13 @@ impl Form {
         let extent = (divided(picture.original_width), divided(picture.original_height));
         let decoded = picture.pixels;
         // As OpenCV does for img2dataset, which leaves a picture of the right size alone.
+        let (rgb, wide, high) = (decoded.rgb(), decoded.width(), decoded.height());
         let pixels = match () {
-            () if (width, height) == (decoded.width(), decoded.height()) => decoded.clone(),
-            () if side > self.size => shrunk(&decoded, extent, width, height)?,
-            () => enlarged(&decoded, width, height)?,
+            () if (width, height) == (wide, high) => decoded.clone(),
+            () if side > self.size => {
+                Pixels::new(width, height, scaling::area(rgb, wide, high, extent, (width, height))?)?
+            }
+            () => Pixels::new(width, height, scaling::rgb(rgb, wide, high, (width, height), Filter::Lanczos4)?)?,
         };
         // The small picture shows as much to the hash, unless it is very small.
         let hashed = if width.min(height) < HASH_SIDE_MIN { &decoded } else { &pixels };
@@ -126,83 +128,13 @@ fn bordered(pixels: &Pixels, size: u32) -> Option<Pixels> {
     Pixels::new(size, size, square)
 }
 
-/// Every pixel is the mean of the area that it covers, parts of pixels counted as parts: OpenCV's `INTER_AREA`, which
-/// the filters of fast_image_resize, whole pixels all, come near only where a picture is shrunk a lot. `extent` says how many of the pixels count, with parts, across and down.
-fn shrunk(pixels: &Pixels, extent: (f64, f64), width: u32, height: u32) -> Option<Pixels> {
-    let columns = Covered::new(pixels.width(), extent.0, width);
-    let rows = Covered::new(pixels.height(), extent.1, height);
-    let line = pixels.width() as usize * 3;
-    let mut sums = vec![0.0; line];
-    let mut rgb = Vec::with_capacity(width as usize * height as usize * 3);
-    for row in rows.each() {
-        sums.fill(0.0);
-        for &(at, weight) in row {
-            let line = &pixels.rgb()[at * line..][..line];
-            sums.iter_mut().zip(line).for_each(|(sum, &value)| *sum += weight * f32::from(value));
-        }
-        let sums = sums.as_chunks::<3>().0;
-        for column in columns.each() {
-            let mut means = [0.5; 3]; // rounds
-            for &(at, weight) in column {
-                means.iter_mut().zip(sums[at]).for_each(|(mean, sum)| *mean += weight * sum);
-            }
-            rgb.extend(means.map(|mean| mean as u8));
-        }
-    }
-    Pixels::new(width, height, rgb)
-}
-
-/// Which pixels of a line each of fewer pixels covers, and how much of itself each is.
-struct Covered {
-    parts: Vec<(usize, f32)>,
-    ends: Vec<usize>,
-}
-
-impl Covered {
-    fn new(from: u32, extent: f64, to: u32) -> Self {
-        let scale = extent / f64::from(to);
-        let mut covered = Self { parts: Vec::new(), ends: Vec::with_capacity(to as usize) };
-        for pixel in 0..to {
-            let (start, end) = (f64::from(pixel) * scale, (f64::from(pixel) * scale + scale).min(extent));
-            for at in start as u32..(end.ceil() as u32).min(from) {
-                let part = end.min(f64::from(at) + 1.0) - start.max(f64::from(at));
-                covered.parts.push((at as usize, (part / (end - start)) as f32));
-            }
-            covered.ends.push(covered.parts.len());
-        }
-        covered
-    }
-
-    fn each(&self) -> impl Iterator<Item = &[(usize, f32)]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.parts[start..end])
-    }
-}
-
-/// By a Lanczos filter of 8 x 8 pixels, OpenCV's `INTER_LANCZOS4`.
-fn enlarged(pixels: &Pixels, width: u32, height: u32) -> Option<Pixels> {
-    fn sinc(x: f64) -> f64 {
-        let x = x * std::f64::consts::PI;
-        if x == 0.0 { 1.0 } else { x.sin() / x }
-    }
-    let lanczos = Filter::new("Lanczos4", |x| if x.abs() < 4.0 { sinc(x) * sinc(x / 4.0) } else { 0.0 }, 4.0).ok()?;
-    Pixels::new(width, height, scale_to(pixels, width, height, FilterType::Custom(lanczos))?)
-}
-
-fn scale_to(pixels: &Pixels, width: u32, height: u32, filter: FilterType) -> Option<Vec<u8>> {
-    let source = ImageRef::new(pixels.width(), pixels.height(), pixels.rgb(), PixelType::U8x3).ok()?;
-    let mut scaled = Image::new(width, height, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    Resizer::new().resize(&source, &mut scaled, &options).ok()?;
-    Some(scaled.into_vec())
-}
-
 /// A perceptual hash in 16 hexadecimal digits: the signs of the 8 x 8 lowest frequencies of the 32 x 32 grey picture
 /// about their median (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions").
 fn perceptual_hash(pixels: &Pixels) -> Option<String> {
     const SIDE: usize = 32;
     const KEPT: usize = 8;
-    let small = scale_to(pixels, SIDE as u32, SIDE as u32, FilterType::Bilinear)?;
+    let side = SIDE as u32;
+    let small = scaling::rgb(pixels.rgb(), pixels.width(), pixels.height(), (side, side), Filter::Bilinear)?;
     let grey: Vec<f32> = small
         .chunks_exact(3)
         .map(|rgb| 0.299 * f32::from(rgb[0]) + 0.587 * f32::from(rgb[1]) + 0.114 * f32::from(rgb[2]))
@@ -293,14 +225,6 @@ mod tests {
         let square = square.expect("a picture");
         assert_eq!((square.width(), square.height()), (8, 8));
         assert!(square.rgb().iter().all(|&byte| byte == 100));
-    }
-
-    #[test]
-    fn a_pixel_is_the_mean_of_what_it_covers() {
-        let line = Pixels::new(5, 1, [0, 0, 0, 100, 100, 100, 200, 200, 200, 40, 40, 40, 80, 80, 80].to_vec());
-        let halved = shrunk(&line.expect("full size"), (5.0, 1.0), 2, 1).expect("a picture");
-        // (0 + 100 + 200 / 2) / 2.5 and (200 / 2 + 40 + 80) / 2.5
-        assert_eq!(halved.rgb(), [80, 80, 80, 88, 88, 88]);
     }
 
     #[test]
