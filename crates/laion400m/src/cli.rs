@@ -55,7 +55,7 @@ pub(crate) enum Command {
     /// Crawl archives (WAT) to unique image-text pairs
     Collect(Collect),
     /// Pairs to images in WebDataset shards
-    Download(Download),
+    Download(Box<Download>),
     /// Images to CLIP embeddings
     Embed(Embed),
     /// Embeddings to verdicts: similarity and NSFW tag
@@ -289,7 +289,7 @@ pub(crate) struct Download {
     /// Further attempts after a failure that may pass
     #[arg(long, value_name = "N")]
     pub(crate) retries: Option<u32>,
-    /// Name server to ask in place of the system's, such as 127.0.0.1 or [::1]:5353; several: give it again
+    /// Name server to ask in place of the system's, such as 127.0.0.1 or 127.0.0.1:5353; several: give it again
     #[arg(long = "dns-server", value_name = "ADDRESS", value_parser = dns_server)]
     pub(crate) dns_servers: Vec<SocketAddr>,
     /// How the program introduces itself

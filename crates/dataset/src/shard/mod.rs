@@ -64,7 +64,7 @@ pub struct ShardWriter {
 enum Pictures {
     Tar(TarWriter),
     Files(Folder),
-    Column(Column),
+    Column(Box<Column>),
     Records(Draft),
     None,
 }
@@ -93,7 +93,7 @@ impl ShardWriter {
         let (pictures, table) = match layout {
             Layout::Webdataset => (Pictures::Tar(TarWriter::create(&tar_path(folder, id))?), table(further)?),
             Layout::Files => (Pictures::Files(Folder::create(folder, id)?), table(further)?),
-            Layout::Parquet => (Pictures::Column(Column::create(&path, ending, further)?), None),
+            Layout::Parquet => (Pictures::Column(Box::new(Column::create(&path, ending, further)?)), None),
             Layout::Tfrecord => {
                 (Pictures::Records(Draft::create(&folder.join(format!("{id}.tfrecord")))?), table(further)?)
             }
@@ -366,7 +366,9 @@ mod tests {
         row
     }
 
-    fn written(folder: &Path, layout: Layout) -> (Vec<(ImageRow, Option<Vec<u8>>)>, Vec<FileEntry>) {
+    type Rows = Vec<(ImageRow, Option<Vec<u8>>)>;
+
+    fn written(folder: &Path, layout: Layout) -> (Rows, Vec<FileEntry>) {
         let objects: Vec<Object> =
             serde_json::from_str(r#"[{"n":1,"box":[0.5]},{"n":2,"box":[]},{"n":null,"box":null}]"#).expect("objects");
         let fields = carried::fields(&["n".into(), "box".into()], &objects, false).expect("kinds");

@@ -25,7 +25,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<Ended> {
         Command::Demo(options) => demo::run(&options, printer),
         Command::Build(options) => build::run(&options, printer),
         Command::Collect(options) => stages::collect(options, printer),
-        Command::Download(options) => download::run(options, printer),
+        Command::Download(options) => download::run(*options, printer),
         Command::Embed(options) => stages::embed(&options, printer),
         Command::Filter(options) => stages::filter(&options, printer),
         Command::Pack(options) => stages::pack(options, printer),
