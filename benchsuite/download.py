@@ -50,13 +50,13 @@ def serve(folder):
     async def client(reader, writer):
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                head = await reader.readuntil(b"\r\n\r\n")
                 name = head.split(b" ", 2)[1].split(b"?")[0].decode()[1:]
                 body, status = bodies.get(name, b""), b"200 OK" if name in bodies else b"404 Not Found"
                 writer.write(b"HTTP/1.1 %s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % (status, len(body)))
                 writer.write(body)
                 await writer.drain()
-                if b"connection: close" in head:
+                if b"connection: close" in head.lower():
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
