@@ -97,17 +97,12 @@ def main():
                 if path.suffix.lower() in (".jpg", ".jpeg"):
                     (folder / "pictures" / f"real-{path.stem}.jpg").write_bytes(path.read_bytes())
         names = sorted(path.name for path in (folder / "pictures").iterdir())
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-            + ["-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"],
-            check=True,
-            stderr=subprocess.DEVNULL,
-        )
+        certificate(folder)
         os.sched_setaffinity(0, SERVER)
         server = subprocess.Popen([sys.executable, __file__, "serve", folder], stdout=subprocess.PIPE)
         server.stdout.readline()
         environment = os.environ | {
-            "SSL_CERT_FILE": str(folder / "cert.pem"),
+            "SSL_CERT_FILE": str(folder / "ca.pem"),
             "NO_ALBUMENTATIONS_UPDATE": "1",
             "WANDB_MODE": "disabled",
         }
@@ -115,6 +110,16 @@ def main():
             compare(program, folder, names, environment, load)
         finally:
             server.kill()
+
+
+def certificate(folder):
+    """Of an authority that clients are told to trust, for this machine."""
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
+    of_authority = ["-keyout", folder / "ca.key", "-out", folder / "ca.pem", "-subj", "/CN=bench"]
+    of_server = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
+    of_server += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]
+    for options in (of_authority, of_server):
+        subprocess.run([*new, *options], check=True, stderr=subprocess.DEVNULL)
 
 
 def compare(program, folder, names, environment, load):
