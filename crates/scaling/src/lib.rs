@@ -76,35 +76,24 @@ pub fn area(pixels: &[u8], width: u32, height: u32, extent: (f64, f64), wanted: 
         return None;
     }
     let (columns, rows) = (Covered::new(width, extent.0, wanted.0), Covered::new(height, extent.1, wanted.1));
-    // Down the columns in whole numbers, of which a processor adds twice as many at once: 256 parts of 255 fit in 16 bits.
-    let mut sums = vec![0u16; line];
+    let mut sums = vec![0.0; line];
     let mut rgb = Vec::with_capacity(wanted.0 as usize * wanted.1 as usize * 3);
     for row in rows.each() {
-        sums.fill(0);
-        for (at, weight) in in_256_parts(row) {
+        sums.fill(0.0);
+        for &(at, weight) in row {
             let line = &pixels[at * line..][..line];
-            sums.iter_mut().zip(line).for_each(|(sum, &value)| *sum = sum.wrapping_add(u16::from(value) * weight));
+            sums.iter_mut().zip(line).for_each(|(sum, &value)| *sum += weight * f32::from(value));
         }
         let sums = sums.as_chunks::<3>().0;
         for column in columns.each() {
-            let mut means = [128.0; 3]; // rounds
+            let mut means = [0.5; 3]; // rounds
             for &(at, weight) in column {
-                means.iter_mut().zip(sums[at]).for_each(|(mean, sum)| *mean += weight * f32::from(sum));
+                means.iter_mut().zip(sums[at]).for_each(|(mean, sum)| *mean += weight * sum);
             }
-            rgb.extend(means.map(|mean| (mean / 256.0) as u8));
+            rgb.extend(means.map(|mean| mean as u8));
         }
     }
     Some(rgb)
-}
-
-/// Weights whose sum is 1 as numbers whose sum is 256: what is left over of one is added to the next.
-fn in_256_parts(row: &[(usize, f32)]) -> impl Iterator<Item = (usize, u16)> {
-    let (mut exact, mut given) = (0.0, 0);
-    row.iter().enumerate().map(move |(number, &(at, weight))| {
-        exact += weight;
-        let so_far = if number + 1 == row.len() { 256 } else { ((exact * 256.0).round() as u16).min(256) };
-        (at, so_far - std::mem::replace(&mut given, so_far))
-    })
 }
 
 /// Which pixels of a line each of fewer pixels covers, and how much of itself each is.
