@@ -8,6 +8,7 @@ use crate::{SampleKey, Status};
 
 table! {
     /// `pairs/`: an image URL and the text found with it on a page of the crawl. Nothing has been fetched yet.
+    #[derive(Default)]
     Pair {
         /// [`uid`] of caption and URL.
         uid: String = "uid",

@@ -85,19 +85,7 @@ fn peak() -> String {
 }
 
 fn pair(url: &str) -> Pair {
-    Pair {
-        uid: uid("a cat", url),
-        url: url.into(),
-        caption: "a cat".into(),
-        page_url: String::new(),
-        license: None,
-        license_evidence: None,
-        language: String::new(),
-        archive: String::new(),
-        record_offset: 0,
-        link_path: String::new(),
-        source: "alt".into(),
-    }
+    Pair { uid: uid("a cat", url), url: url.into(), caption: "a cat".into(), ..Pair::default() }
 }
 
 async fn serve(bad: usize) -> Result<()> {

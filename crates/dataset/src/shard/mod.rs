@@ -348,19 +348,8 @@ mod tests {
     use crate::{Failure, Reason, SampleKey, Status, file_crc32c};
 
     fn row(number: u32, caption: &str, status: Status) -> ImageRow {
-        let pair = Pair {
-            uid: "u".into(),
-            url: format!("http://a.com/{number}"),
-            caption: caption.into(),
-            page_url: String::new(),
-            license: None,
-            license_evidence: None,
-            language: String::new(),
-            archive: String::new(),
-            record_offset: 0,
-            link_path: String::new(),
-            source: "list".into(),
-        };
+        let url = format!("http://a.com/{number}");
+        let pair = Pair { uid: "u".into(), url, caption: caption.into(), ..Pair::default() };
         let mut row = ImageRow::new(&pair, SampleKey { shard: ShardId(3), row: number });
         row.set_status(status, false);
         row

@@ -99,6 +99,9 @@ fn a_recipe_with_a_misspelt_setting_is_refused_by_name() {
     for part in ["bad.toml", "line 3", "similarty_min"] {
         assert!(said.stderr.contains(part), "{part}: {said:?}");
     }
+    let layout = "archives = [\"crawl/*.wat.gz\"]\n[download]\noutput_format = \"files\"\n";
+    fs::write(web.path("layout.toml"), layout).expect("room");
+    call(&["build", &web.name("layout.toml"), "-o", &run]).could_not_run(&["layout.toml", "output_format"]);
     assert!(!web.path("run").exists(), "nothing was begun");
     call(&["build", &web.name("none.toml"), "-o", &run]).could_not_run(&["none.toml"]);
 }

@@ -242,6 +242,10 @@ fn what_is_blocked_leaves_no_trace_but_hashes() {
         assert_eq!(stored(&site.path(folder), Layout::Webdataset).iter().flatten().count(), 1);
     }
     assert_eq!(rows[1].sha256.as_deref(), Some(&*hash));
+    for row in [&rows[1], &rows[2], &fresh[1], &fresh[2]] {
+        let told = [&row.url, &row.caption, &row.uid, &row.page_url].map(|text| text.as_str());
+        assert_eq!((told, &row.final_url, &row.exif), ([""; 4], &None, &None), "{row:?}");
+    }
 }
 
 #[test]

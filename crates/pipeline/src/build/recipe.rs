@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dataset::picture::StoredFormat;
+use dataset::shard::Layout;
 use dataset::{Error, Result, Run, publish};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -49,7 +51,15 @@ impl Recipe {
     /// Reads a recipe.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)?;
-        toml::from_str(&text).map_err(|error| Error::format(path, error))
+        let recipe: Self = toml::from_str(&text).map_err(|error| Error::format(path, error))?;
+        let download = &recipe.download;
+        let packed = (download.output_format, download.encode_format) == (Layout::Webdataset, StoredFormat::Jpg);
+        if !packed || download.disable_all_reencoding {
+            let cause = "the stages after [download] take webdataset shards of jpg: leave out output_format, \
+                         encode_format and disable_all_reencoding";
+            return Err(Error::format(path, cause));
+        }
+        Ok(recipe)
     }
 
     /// The recipe with every setting written out.

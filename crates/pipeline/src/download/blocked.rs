@@ -43,6 +43,11 @@ impl Blocked {
             })?;
             blocked.fingerprint.push(file_sha256(path)?);
         }
+        if config.disable_all_reencoding && !blocked.perceptual.is_empty() {
+            let cause =
+                "download: block_hashes has perceptual hashes, which unseen bytes (disable_all_reencoding) have not";
+            return Err(Error::Invalid(cause.into()));
+        }
         if let Some(path) = &config.block_urls {
             each_line(path, |line| {
                 let url = client::parse(line).map_err(|(_, cause)| cause)?;
@@ -141,12 +146,21 @@ mod tests {
     use super::*;
 
     fn blocked(hashes: &str, urls: &str, distance: u32) -> Result<Blocked> {
+        read(hashes, urls, distance, false)
+    }
+
+    fn read(hashes: &str, urls: &str, distance: u32, unseen: bool) -> Result<Blocked> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (a, b) = (folder.path().join("hashes.txt"), folder.path().join("urls.txt"));
         fs::write(&a, hashes).expect("room");
         fs::write(&b, urls).expect("room");
-        let config =
-            Config { block_hashes: Some(a), block_urls: Some(b), block_distance: distance, ..Config::laion400m() };
+        let config = Config {
+            block_hashes: Some(a),
+            block_urls: Some(b),
+            block_distance: distance,
+            disable_all_reencoding: unseen,
+            ..Config::laion400m()
+        };
         Blocked::read(&config)
     }
 
@@ -189,6 +203,12 @@ mod tests {
         assert!(!json.contains("a.com") && !json.contains("somebody"), "{json}");
         assert_eq!((&*row.key, &*row.error_code, &*row.status), ("000000000", "hash_blocked", "failed_to_download"));
         assert_eq!(row.sha256, Some("e3".repeat(32)));
+    }
+
+    #[test]
+    fn a_list_that_could_not_be_followed_is_an_error() {
+        assert!(read("00000000000000ff", "", 0, true).is_err(), "bytes that nobody looks at have no such hash");
+        assert!(read(&"e3".repeat(32), "", 0, true).is_ok());
     }
 
     #[test]

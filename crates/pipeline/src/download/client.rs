@@ -128,6 +128,7 @@ impl Fetcher {
                 return before;
             }
             fetched.message = Some(message);
+            fetched.room = None; // nothing of a body is left
             let passing = [Failure::Dns, Failure::Connect, Failure::ConnectionClosed, Failure::HttpServerError];
             let again = matches!(status, Status::Failed(failure) if passing.contains(&failure))
                 || fetched.http_status == Some(StatusCode::TOO_MANY_REQUESTS.as_u16());
@@ -320,7 +321,8 @@ impl Inner {
         // Nobody asked for it, but some do it. What is no gzip is the picture itself.
         let encoding = text(answer.headers(), CONTENT_ENCODING.as_str()).unwrap_or_default().to_ascii_lowercase();
         let mut body = self.body(&mut answer, limit, room).await?;
-        if matches!(encoding.trim(), "gzip" | "x-gzip") && body.starts_with(&[0x1F, 0x8B]) {
+        let packed = matches!(encoding.trim(), "gzip" | "x-gzip") && body.starts_with(&[0x1F, 0x8B]);
+        if packed && body.len() as u64 <= limit {
             room.beyond().await;
             let unpacked = tokio::task::spawn_blocking(move || unpack(&body, limit)).await;
             let damaged = |error: String| (Status::Failed(Failure::ImageDamaged), format!("gzip: {error}"));

@@ -105,9 +105,10 @@ fn fields_of(told: &MoreFields, names: &[String], rows: &[Object]) -> Result<Fie
 /// The pair of a row, and what the list says further.
 fn pair(row: ListRow, archive: &str, number: i64) -> (Pair, Object) {
     let (url, caption, mut more) = (row.url.unwrap_or_default(), row.caption.unwrap_or_default(), row.more);
-    let mut told = |name: &str| match more.remove(name) {
-        Some(Value::String(text)) if !text.is_empty() => Some(text),
-        _ => None,
+    let mut told = |name: &str| match more.remove(name)? {
+        Value::String(text) => Some(text).filter(|text| !text.is_empty()),
+        Value::Null => None,
+        other => Some(other.to_string()),
     };
     let pair = Pair {
         uid: told("uid").unwrap_or_else(|| uid(&caption, &url)),
@@ -115,12 +116,11 @@ fn pair(row: ListRow, archive: &str, number: i64) -> (Pair, Object) {
         caption,
         page_url: told("page_url").unwrap_or_default(),
         license: told("license"),
-        license_evidence: None,
         language: told("language").unwrap_or_default(),
         archive: archive.to_owned(),
         record_offset: number,
-        link_path: String::new(),
         source: "list".into(),
+        ..Pair::default()
     };
     (pair, more)
 }
@@ -193,6 +193,9 @@ mod tests {
         let path = output.join("00000.parquet");
         let rows = read_table::<Pair>(&path).expect("sound");
         assert_eq!([&rows[0].uid, &rows[1].uid], ["mine", &uid("", "http://a.com/2")]);
+        let numbered = serde_json::from_str::<Object>(r#"{"uid":7,"license":null}"#).expect("an object");
+        let (numbered, rest) = pair(ListRow { more: numbered, ..ListRow::default() }, "a.jsonl", 0);
+        assert_eq!((&*numbered.uid, numbered.license, rest.len()), ("7", None, 0));
         let more = carried::objects(&further_columns::<Pair>(&path).expect("sound")).expect("rows");
         assert_eq!(serde_json::json!(more), serde_json::json!([{"score": 0.5}, {"score": null}]));
 

@@ -104,7 +104,12 @@ pub(crate) fn download_all(urls: &[String], config: &download::Config, look: imp
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (pairs, images) = (folder.path().join("pairs"), folder.path().join("images"));
     fs_err::create_dir(&pairs).expect("room");
-    let rows = urls.iter().map(|url| Pair { uid: uid("a cat", url), url: url.clone(), ..pair() });
+    let rows = urls.iter().map(|url| Pair {
+        uid: uid("a cat", url),
+        url: url.clone(),
+        caption: "a cat".into(),
+        ..Pair::default()
+    });
     write_table(&pairs.join("00000.parquet"), rows).expect("room");
     let summary = download::run(config, &pairs, &images, &Silent).expect("downloaded");
     summary.counts.check().expect("every row has an end");
@@ -112,22 +117,6 @@ pub(crate) fn download_all(urls: &[String], config: &download::Config, look: imp
     let rows: Vec<ImageRow> = read_table(&images.join("00000.parquet")).expect("a table");
     assert_eq!(rows.len(), urls.len(), "one row for every URL");
     rows
-}
-
-fn pair() -> Pair {
-    Pair {
-        uid: String::new(),
-        url: String::new(),
-        caption: "a cat".into(),
-        page_url: String::new(),
-        license: None,
-        license_evidence: None,
-        language: String::new(),
-        archive: String::new(),
-        record_offset: 0,
-        link_path: String::new(),
-        source: "alt".into(),
-    }
 }
 
 pub(crate) fn answer(head: &str, body: &[u8]) -> Vec<u8> {
