@@ -41,7 +41,10 @@ fn a_killed_build_goes_on_and_gives_the_same_bytes() {
             |files: &std::collections::BTreeMap<_, _>| files.keys().cloned().collect::<Vec<std::path::PathBuf>>();
         assert_eq!(names(&packages), names(&expected), "seed {seed}");
         for (path, bytes) in &expected {
-            assert!(packages[path] == *bytes, "seed {seed}: {} differs", path.display());
+            // What became of its rows tells whether the web or a kill is to blame.
+            let report = |run: &str| fs_err::read_to_string(web.path(run).join("report.json")).unwrap_or_default();
+            let told = || format!("{}\ninstead of\n{}", report(&name), report("calm"));
+            assert!(packages[path] == *bytes, "seed {seed}: {} differs: {}", path.display(), told());
         }
         let verified = call(&["verify", &web.name(&name)]);
         assert_eq!(verified.status, Some(0), "seed {seed}: {verified:?}");
