@@ -72,53 +72,100 @@ impl Rgbx {
 /// pixels of three bytes count, with parts, across and down.
 pub fn area(pixels: &[u8], width: u32, height: u32, extent: (f64, f64), wanted: (u32, u32)) -> Option<Vec<u8>> {
     let line = width as usize * 3;
-    if line == 0 || pixels.len() != line * height as usize {
+    if pixels.is_empty() || pixels.len() != line * height as usize || wanted.0 == 0 || wanted.1 == 0 {
         return None;
     }
     let (columns, rows) = (Covered::new(width, extent.0, wanted.0), Covered::new(height, extent.1, wanted.1));
-    let mut sums = vec![0.0; line];
-    let mut rgb = Vec::with_capacity(wanted.0 as usize * wanted.1 as usize * 3);
-    for row in rows.each() {
-        sums.fill(0.0);
-        for &(at, weight) in row {
-            let line = &pixels[at * line..][..line];
-            sums.iter_mut().zip(line).for_each(|(sum, &value)| *sum += weight * f32::from(value));
-        }
-        let sums = sums.as_chunks::<3>().0;
-        for column in columns.each() {
-            let mut means = [0.5; 3]; // rounds
-            for &(at, weight) in column {
-                means.iter_mut().zip(sums[at]).for_each(|(mean, sum)| *mean += weight * sum);
+    Some(pulp::Arch::new().dispatch(Average { pixels, line, rows, columns }))
+}
+
+/// What [`area`] does, compiled for processors with wide registers, too, which halves its cost.
+struct Average<'a> {
+    pixels: &'a [u8],
+    /// Bytes.
+    line: usize,
+    rows: Covered,
+    columns: Covered,
+}
+
+/// 2^23: a small number that is added to it is rounded, and in its lowest bits.
+const WHOLE: f32 = 8_388_608.0;
+
+impl pulp::WithSimd for Average<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<u8> {
+        let Self { pixels, line, rows, columns } = self;
+        // One more than the line has, so that each pixel of it can be read as four numbers, which are added at once.
+        let mut sums = vec![0.0; line + 1];
+        let mut means = vec![[0; 4]; columns.firsts.len()];
+        let mut rgb = vec![0; rows.firsts.len() * means.len() * 3];
+        for (rgb, (first, weights)) in rgb.chunks_exact_mut(means.len() * 3).zip(rows.each()) {
+            add_lines(&pixels[first * line..], weights, &mut sums[..line]);
+            for (mean, (first, weights)) in means.iter_mut().zip(columns.each()) {
+                let mut sum = [0.0; 4];
+                for (weight, pixel) in weights.iter().zip(sums[first * 3..].windows(4).step_by(3)) {
+                    sum.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += weight * value);
+                }
+                *mean = sum.map(|sum| (sum + WHOLE).to_bits());
             }
-            rgb.extend(means.map(|mean| mean as u8));
+            for (rgb, mean) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(&means) {
+                *rgb = [mean[0] as u8, mean[1] as u8, mean[2] as u8];
+            }
         }
+        rgb
     }
-    Some(rgb)
+}
+
+/// Weighs as many lines as there are weights, and adds them up.
+#[inline(always)]
+fn add_lines(pixels: &[u8], weights: &[f32], sums: &mut [f32]) {
+    const LANES: usize = 16; // as many as stay in registers
+    let line = sums.len();
+    let (chunks, rest) = sums.as_chunks_mut::<LANES>();
+    for (chunk, sums) in chunks.iter_mut().enumerate() {
+        let mut sum = [0.0; LANES];
+        for (at, weight) in weights.iter().enumerate() {
+            let values = &pixels[at * line + chunk * LANES..][..LANES];
+            sum.iter_mut().zip(values).for_each(|(sum, &value)| *sum += weight * f32::from(value));
+        }
+        *sums = sum;
+    }
+    for (at, sum) in (line - rest.len()..).zip(rest) {
+        *sum = weights.iter().enumerate().map(|(row, weight)| weight * f32::from(pixels[row * line + at])).sum();
+    }
 }
 
 /// Which pixels of a line each of fewer pixels covers, and how much of itself each is.
 struct Covered {
-    parts: Vec<(usize, f32)>,
-    ends: Vec<usize>,
+    firsts: Vec<usize>,
+    /// `count` for each; some are 0, for a loop that turns as often each time is foreseen by the processor.
+    weights: Vec<f32>,
+    count: usize,
 }
 
 impl Covered {
     fn new(from: u32, extent: f64, to: u32) -> Self {
         let scale = extent / f64::from(to);
-        let mut covered = Self { parts: Vec::new(), ends: Vec::with_capacity(to as usize) };
-        for pixel in 0..to {
-            let (start, end) = (f64::from(pixel) * scale, (f64::from(pixel) * scale + scale).min(extent));
-            for at in start as u32..(end.ceil() as u32).min(from) {
+        let covered = |pixel: u32| {
+            let start = f64::from(pixel) * scale;
+            (start, (start + scale).min(extent))
+        };
+        let pixels = |(start, end): (f64, f64)| (end.ceil() as u32).min(from).saturating_sub(start as u32);
+        let count = (0..to).map(covered).map(pixels).max().unwrap_or(0);
+        let firsts = (0..to).map(|pixel| (covered(pixel).0 as u32).min(from - count));
+        let weights = (0..to).map(covered).zip(firsts.clone()).flat_map(|((start, end), first)| {
+            (first..first + count).map(move |at| {
                 let part = end.min(f64::from(at) + 1.0) - start.max(f64::from(at));
-                covered.parts.push((at as usize, (part / (end - start)) as f32));
-            }
-            covered.ends.push(covered.parts.len());
-        }
-        covered
+                (part.max(0.0) / (end - start)) as f32
+            })
+        });
+        Self { weights: weights.collect(), firsts: firsts.map(|first| first as usize).collect(), count: count as usize }
     }
 
-    fn each(&self) -> impl Iterator<Item = &[(usize, f32)]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.parts[start..end])
+    #[inline(always)]
+    fn each(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        self.firsts.iter().copied().zip(self.weights.chunks_exact(self.count))
     }
 }

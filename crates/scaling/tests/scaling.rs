@@ -32,5 +32,7 @@ fn wrong_lengths_are_no_panic() {
     assert_eq!(rgb(&[0; 5], 2, 1, (1, 1), Filter::Bicubic), None);
     assert_eq!(area(&[0; 5], 2, 1, (2.0, 1.0), (1, 1)), None);
     assert_eq!(area(&[], 0, 0, (0.0, 0.0), (1, 1)), None);
+    assert_eq!(area(&[], 2, 0, (2.0, 0.0), (1, 1)), None);
+    assert_eq!(area(&[0; 6], 2, 1, (2.0, 1.0), (0, 1)), None);
     assert!(Rgbx::default().fill(&[0; 8], 2, 1, (1, 1), Filter::Bicubic, &mut [0; 3]).is_err());
 }
