@@ -202,6 +202,7 @@ def test_damage_names_the_file_and_the_record(data_dir, tmp_path):
 
 
 def test_ctrl_c_ends_a_wait(data_dir):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     loader = laion400m.load("images", data_dir=data_dir, batch_size=4, image_size=2048, threads=1)
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
     timer.start()
