@@ -303,10 +303,34 @@ def test_the_loaders_of_others_read_our_shard(runs, open_clip_data, clip_retriev
     assert found == [(row["caption"], (256, 256), row["id"]) for row in kept]
 
 
-def test_embed_takes_the_shard(runs, program, tmp_path):
-    ours = runs["jpg-border"][1]
-    subprocess.run([program, "embed", ours, "-o", tmp_path / "embeddings", "--quiet"], check=True)
-    image = np.load(tmp_path / "embeddings/img_emb/img_emb_0.npy")
-    rows = pq.read_table(tmp_path / "embeddings/metadata/metadata_0.parquet")
-    kept = [row["key"] for row in table(ours).to_pylist() if row["status"] == "success"]
-    assert rows["key"].to_pylist() == kept and len(image) == len(kept)
+@pytest.mark.parametrize("name", ["jpg-border", "png-border", "webp-border", "jpg-no", "files", "parquet"])
+def test_embed_takes_the_shards_of_both(runs, program, tmp_path, name):
+    found = []
+    for folder, maker in zip(runs[name], ("theirs", "ours")):
+        out = tmp_path / maker
+        subprocess.run([program, "embed", folder, "-o", out, "--quiet"], check=True)
+        image = np.load(out / "img_emb/img_emb_0.npy")
+        embedded = pq.read_table(out / "metadata/metadata_0.parquet")
+        kept = {row["key"]: row for row in table(folder).to_pylist() if row["status"] == "success"}
+        assert sorted(embedded["key"].to_pylist()) == sorted(kept)
+        assert len(image) == len(np.load(out / "text_emb/text_emb_0.npy")) == len(kept)
+        for row in embedded.to_pylist():
+            wanted = ["url", "caption", "width", "height", "original_width", "original_height", "id", "score", "status"]
+            assert {name: row[name] for name in wanted} == {name: kept[row["key"]][name] for name in wanted}
+        found.append({row["url"].split("/", 3)[3]: vector for row, vector in zip(embedded.to_pylist(), image)})
+    same = set(found[0]) & set(found[1]) - WRONG
+    assert len(same) > 8
+    for picture in same:
+        assert float(found[0][picture].astype(np.float32) @ found[1][picture].astype(np.float32)) > 0.97, picture
+
+
+def test_embed_takes_a_tar_without_its_table(runs, program, tmp_path):
+    theirs = runs["jpg-border"][0]
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tars/00000.tar").write_bytes((theirs / "00000.tar").read_bytes())
+    for folder, out in ((theirs, "with"), (tmp_path / "tars", "without")):
+        subprocess.run([program, "embed", folder, "-o", tmp_path / out, "--quiet"], check=True)
+    image = [np.load(tmp_path / out / "img_emb/img_emb_0.npy") for out in ("with", "without")]
+    rows = [pq.read_table(tmp_path / out / "metadata/metadata_0.parquet").to_pylist() for out in ("with", "without")]
+    assert np.array_equal(*image)
+    assert [{**row, "error_message": None} for row in rows[0]] == [{**row, "error_message": None} for row in rows[1]]

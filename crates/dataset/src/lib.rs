@@ -41,6 +41,7 @@ pub mod npy;
 pub mod picture;
 pub mod proto;
 pub mod released;
+pub mod samples;
 pub mod schema;
 pub mod shard;
 pub mod spill;

@@ -145,6 +145,7 @@ impl ImageRow {
 
 table! {
     /// `embeddings/metadata/`: row i belongs to row i of both matrices. clip-retrieval's columns, then carried ones.
+    #[derive(Default)]
     EmbeddingRow {
         /// The key of the sample, which is its path in the tar; clip-retrieval's name.
         image_path: String = "image_path",

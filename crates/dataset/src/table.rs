@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_array::{RecordBatch, RecordBatchOptions, RecordBatchReader};
 use arrow_schema::{ArrowError, FieldRef, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use fs_err as fs;
@@ -124,6 +124,41 @@ pub fn write_table<R: Row>(path: &Path, rows: impl IntoIterator<Item = R>) -> Re
     let mut writer = TableWriter::create(path)?;
     rows.into_iter().try_for_each(|row| writer.push(row))?;
     writer.publish()
+}
+
+/// Publishes rows with further columns, which stand behind the first `place` of the rows' own: row i of them belongs to row i.
+pub fn write_table_around<R: Row>(path: &Path, rows: &[R], place: usize, further: &RecordBatch) -> Result<FileEntry> {
+    let wrong = |error: ArrowError| write_error(path, error);
+    let (ours, schema) = (R::schema(), further.schema());
+    let fields = [&ours.fields()[..place], &schema.fields()[..], &ours.fields()[place..]].concat();
+    let schema = Arc::new(Schema::new(fields));
+    let properties = snappy().set_max_row_group_row_count(Some(BATCH_ROWS)).build();
+    let mut writer = ArrowWriter::try_new(Draft::create(path)?, schema.clone(), Some(properties))
+        .map_err(|error| write_error(path, error))?;
+    if rows.len() != further.num_rows() {
+        return Err(write_error(
+            path,
+            format!("{} rows, but {} of their further columns", rows.len(), further.num_rows()),
+        ));
+    }
+    for (part, passed) in rows.chunks(BATCH_ROWS).zip((0..).step_by(BATCH_ROWS)) {
+        let (ours, further) = (R::to_batch(part), further.slice(passed, part.len()));
+        let columns = [&ours.columns()[..place], further.columns(), &ours.columns()[place..]].concat();
+        let batch = RecordBatch::try_new(schema.clone(), columns).map_err(wrong)?;
+        writer.write(&batch).map_err(|error| write_error(path, error))?;
+    }
+    writer.into_inner().map_err(|error| write_error(path, error))?.publish()
+}
+
+/// Reads columns of a table whole: only for tables of one shard, of at most so many rows.
+pub(crate) fn read_batch(path: &Path, columns: &[&str], rows_max: usize) -> Result<RecordBatch> {
+    let batches = Batches::open(path, BATCH_ROWS, Some(columns))?;
+    if batches.row_count() > rows_max as u64 {
+        return Err(Error::format(path, format!("{} rows, at most {rows_max} are read at once", batches.row_count())));
+    }
+    let schema = batches.batches.schema();
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    concat_batches(&schema, &batches).map_err(|error| Error::format(path, error))
 }
 
 /// Reads a table batch by batch.

@@ -363,13 +363,17 @@ pub(crate) enum ResizeMode {
 /// Example: laion400m embed images -o embeddings --model clip-vit-base-patch32
 #[derive(Debug, Args)]
 pub(crate) struct Embed {
-    /// Folder of WebDataset shards
+    /// Folder of shards: img2dataset's, LAION's, ours (tars with or without tables, files, parquet, tfrecord); or of pictures
+    /// at any depth, captions beside them (*.txt); or one tar or table
     pub(crate) images: PathBuf,
     /// Where the embeddings go
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) model: Model,
+    /// Embed pictures alone, also those without a caption
+    #[arg(long)]
+    pub(crate) images_only: bool,
 }
 
 /// Which CLIP.

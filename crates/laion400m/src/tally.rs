@@ -53,7 +53,12 @@ impl Tally {
         }
         let (images, bytes) = state.rates;
         let share = 100.0 * kept as f64 / all as f64;
-        let mut line = format!("{images:.0} images/s {:.1} MB/s, {share:.1} % kept", bytes / 1e6);
+        let digits = usize::from(images < 10.0); // a large model on few processors
+        let mut line = format!("{images:.digits$} images/s");
+        if state.bytes > 0 {
+            line += &format!(" {:.1} MB/s", bytes / 1e6);
+        }
+        line += &format!(", {share:.1} % kept");
         let mut others: Vec<_> = state.ends.iter().filter(|(name, _)| **name != Status::Kept.name()).collect();
         others.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
         for (name, rows) in others.into_iter().take(3) {

@@ -15,6 +15,11 @@ pub struct Squares {
 }
 
 impl Squares {
+    /// Whether a picture of this size has a square of any side: its sides differ by no more than a factor of 256.
+    pub fn takes(width: u32, height: u32) -> bool {
+        u64::from(width.max(height)) <= u64::from(width.min(height)) * u64::from(RATIO_MAX)
+    }
+
     /// Fills `out`, `side * side * 3` bytes of RGB, from `width * height * 3` bytes. The error says why it cannot.
     pub fn fill(&mut self, rgb: &[u8], width: u32, height: u32, side: u32, out: &mut [u8]) -> Result<(), String> {
         let mut rgbx = std::mem::take(&mut self.rgbx);
@@ -91,5 +96,9 @@ mod tests {
     fn a_one_pixel_picture_and_a_thread_are_no_panic() {
         assert!(square(&[1, 2, 3], 1, 1, 64).is_ok());
         assert!(square(&vec![7; 180_000], 1, 60_000, 64).is_err());
+        for (height, taken) in [(256, true), (257, false), (10_000, false)] {
+            assert_eq!((Squares::takes(1, height), Squares::takes(height, 1)), (taken, taken), "{height}");
+            assert!(!taken || square(&vec![7; height as usize * 3], 1, height, 64).is_ok());
+        }
     }
 }

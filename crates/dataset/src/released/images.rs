@@ -180,13 +180,13 @@ impl ImageShard {
 
 /// Keys are compared as numbers where they are numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     Number(u64),
     Text(String),
 }
 
 impl Key {
-    fn new(key: &str) -> Self {
+    pub(crate) fn new(key: &str) -> Self {
         let digits = key.trim_start_matches('0');
         if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Self::Text(key.to_owned());

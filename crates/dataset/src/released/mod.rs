@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 pub use embeddings::EmbeddingShard;
+pub(crate) use images::Key;
 pub use images::{ImageShard, Join};
 pub use metadata::MetadataPart;
 pub use row::ReleasedRow;
-pub(crate) use row::size;
+pub(crate) use row::{numbers as number_column, size, texts as text_column};
 
 use crate::croissant::Origin;
 use crate::table::TableReader;

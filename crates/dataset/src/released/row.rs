@@ -181,10 +181,12 @@ fn column(batch: &RecordBatch, names: &[&str], to: &DataType) -> Result<Option<a
     cast.map(Some).map_err(|error| format!("column {name:?} holds {}: {error}", array.data_type()))
 }
 
-fn texts(batch: &RecordBatch, names: &[&str]) -> Result<Option<StringArray>, String> {
+/// The first column of these names, as texts.
+pub(crate) fn texts(batch: &RecordBatch, names: &[&str]) -> Result<Option<StringArray>, String> {
     Ok(column(batch, names, &DataType::Utf8)?.map(|array| array.as_string::<i32>().clone()))
 }
 
-fn numbers(batch: &RecordBatch, names: &[&str]) -> Result<Option<Float64Array>, String> {
+/// The first column of these names, as numbers.
+pub(crate) fn numbers(batch: &RecordBatch, names: &[&str]) -> Result<Option<Float64Array>, String> {
     Ok(column(batch, names, &DataType::Float64)?.map(|array| array.as_primitive::<Float64Type>().clone()))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use dataset::released::Join;
 use dataset::tfds::FileFormat;
-use dataset::{Packages, Run, Summary};
+use dataset::{Packages, Reason, Run, Summary};
 use pipeline::pack::Format;
 use pipeline::{collect, embed, filter, pack};
 use serde::de::DeserializeOwned;
@@ -59,8 +59,13 @@ pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended>
 
 pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {
     let clip = model(&options.model.model)?;
-    let config = embed::Config { model: options.model.model.clone() };
-    told(&embed::run(&config, &*clip, &options.images, &options.output, printer)?, printer)
+    let config = embed::Config { model: options.model.model.clone(), images_only: options.images_only };
+    let summary = embed::run(&config, &*clip, &options.images, &options.output, printer)?;
+    let silent = summary.counts.dropped.get(Reason::NoCaption.name());
+    if summary.counts.kept == 0 && silent.is_some() {
+        printer.note("hint: --images-only embeds pictures without a caption");
+    }
+    told(&summary, printer)
 }
 
 pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod demo;
 mod download;
+mod embed;
 mod output;
 mod pack;
 mod resume;

@@ -59,6 +59,9 @@ impl Recipe {
                          encode_format and disable_all_reencoding";
             return Err(Error::format(path, cause));
         }
+        if recipe.embed.images_only {
+            return Err(Error::format(path, "the stages after [embed] take texts, too: leave out images_only"));
+        }
         Ok(recipe)
     }
 

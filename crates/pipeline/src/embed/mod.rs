@@ -1,19 +1,21 @@
 //! Images and captions to embeddings, in the layout of clip-retrieval.
 
-use std::collections::HashMap;
+mod batches;
+
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use dataset::npy::MatrixWriter;
-use dataset::picture::{self, Limits};
-use dataset::schema::{EmbeddingRow, ImageRow};
-use dataset::table::{TableReader, write_table};
-use dataset::webdataset::{TarSample, read_samples, tar_path};
+use dataset::samples::{Further, SampleShard};
+use dataset::schema::EmbeddingRow;
+use dataset::table::write_table_around;
 use dataset::{
-    Counts, Embedder, Embedding, EmbeddingFiles, Error, Failure, FileEntry, Marker, Pixels, Progress, Result, ShardId,
-    Stage, Status, Summary, Task, file_sha256, list_shards,
+    Counts, Embedder, Embedding, EmbeddingFiles, Error, Failure, FileEntry, Marker, Progress, Result, ShardId, Stage,
+    Status, Summary, Task,
 };
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use batches::Batch;
 
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,18 +23,21 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// `tiny`, the model that comes with the program, or a folder with a Hugging Face CLIP.
     pub model: String,
+    /// Embeds pictures alone, with captions or without. Later stages need both.
+    pub images_only: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { model: "tiny".into() }
+        Self { model: "tiny".into(), images_only: false }
     }
 }
 
-/// Samples that are decoded and embedded together.
-const BATCH: usize = 64;
+/// Columns of clip-retrieval that stand before those of the input: path and caption.
+const COLUMNS_BEFORE: usize = 2;
 
-/// Embeds every shard of `images` into `output`.
+/// Embeds every shard of `images` into `output`: a folder in one of the layouts that [`dataset::samples`] reads, or one tar
+/// or table of it. A shard with a damaged file is an error, which comes once the others are done.
 pub fn run(
     config: &Config,
     embedder: &dyn Embedder,
@@ -41,19 +46,35 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     let mut summary = Summary::new(Stage::Embed);
-    let shards = list_shards(images, "parquet")?;
-    let mut rows = 0;
-    for &id in &shards {
-        rows += TableReader::<ImageRow>::open(&images.join(format!("{id}.parquet")))?.row_count();
+    let shards = SampleShard::list(images)?;
+    let mut rows = Some(0);
+    for shard in &shards {
+        rows = rows.zip(shard.row_count()?).map(|(sum, more)| sum + more);
     }
-    let task = progress.begin(Stage::Embed, Some(rows));
-    for id in shards {
-        summary.counts.merge(&shard(config, embedder, images, output, id, &*task)?);
+    let task = progress.begin(Stage::Embed, rows);
+    let mut damaged = Vec::new();
+    for shard in &shards {
+        match embed(config, embedder, shard, output, &*task) {
+            Ok(counts) => summary.counts.merge(&counts),
+            Err(error @ Error::Format { .. }) => {
+                if shards.len() > 1 {
+                    progress.warn(&error.to_string());
+                }
+                damaged.push(error);
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(summary)
+    drop(task);
+    let count = damaged.len();
+    match damaged.into_iter().next() {
+        None => Ok(summary),
+        Some(error) if count == 1 => Err(error),
+        Some(error) => Err(Error::Invalid(format!("{count} shards are damaged, the first: {error}"))),
+    }
 }
 
-/// Embeds one shard; one that is done is not done again.
+/// Embeds the shard of this number, named as img2dataset and this program do; one that is done is not done again.
 pub fn shard(
     config: &Config,
     embedder: &dyn Embedder,
@@ -62,103 +83,116 @@ pub fn shard(
     id: ShardId,
     task: &dyn Task,
 ) -> Result<Counts> {
-    let table = images.join(format!("{id}.parquet"));
-    let tar = tar_path(images, id);
-    let marker = Marker::of_shard(output, id);
-    let described = serde_json::json!({"model": config.model, "weights": embedder.fingerprint()});
-    let inputs = vec![file_sha256(&table)?];
+    embed(config, embedder, &SampleShard::at(images, id), output, task)
+}
+
+fn embed(
+    config: &Config,
+    embedder: &dyn Embedder,
+    shard: &SampleShard,
+    output: &Path,
+    task: &dyn Task,
+) -> Result<Counts> {
+    let marker = Marker::of_shard(output, shard.id);
+    let mut described = serde_json::json!({"model": config.model, "weights": embedder.fingerprint()});
+    if config.images_only {
+        described["images_only"] = true.into();
+    }
+    let inputs = shard.inputs()?;
     if let Some(done) = Marker::done(&marker, &described, &inputs)? {
         task.advance(done.counts.rows);
         return Ok(done.counts);
     }
-    let mut rows = HashMap::new();
-    for row in TableReader::<ImageRow>::open(&table)? {
-        let row = row?;
-        if row.is_success() {
-            rows.insert(row.key.clone(), row);
-        } else {
-            task.advance(1);
-        }
-    }
-    let mut shard = ShardEmbeddings::default();
-    let mut batch = Vec::new();
-    read_samples(&tar, |sample| {
-        if let Some(row) = rows.remove(&sample.key) {
-            batch.push((row, sample));
-        }
-        if batch.len() == BATCH {
-            task.advance(BATCH as u64);
-            shard.push(embedder, std::mem::take(&mut batch))?;
-        }
-        Ok(())
-    })?;
-    task.advance(batch.len() as u64);
-    shard.push(embedder, batch)?;
-    if let Some(key) = rows.keys().min() {
-        let cause = format!("{} images of its table are missing, the first is {key}", rows.len());
-        return Err(Error::format(&tar, cause));
-    }
-    let files = shard.write(embedder.dimensions(), output, id)?;
-    Ok(Marker::finish(&marker, &described, inputs, shard.counts, files)?.counts)
+    let mut embedded = ShardEmbeddings { texts: (!config.images_only).then(Vec::new), ..ShardEmbeddings::default() };
+    let further = ahead(config, shard, |batch| embedded.push(embedder, batch, task))?;
+    let files = embedded.write(embedder.dimensions(), &further, output, shard.id)?;
+    Ok(Marker::finish(&marker, &described, inputs, embedded.counts, files)?.counts)
 }
 
-/// The embeddings of one shard: 10,000 rows of both kinds are 20 MB as float16.
+/// Calls `each` for every batch, while the next one is being read and decoded and another waits.
+fn ahead(config: &Config, shard: &SampleShard, mut each: impl FnMut(Batch) -> Result<()>) -> Result<Further> {
+    let threads = rayon::ThreadPoolBuilder::new().build();
+    let threads = threads.map_err(|error| Error::Invalid(format!("embed: start threads: {error}")))?;
+    let (sender, receiver) = sync_channel(1);
+    std::thread::scope(|scope| {
+        let threads = &threads;
+        let reading = scope.spawn(move || batches::send(shard, !config.images_only, threads, &sender));
+        for batch in receiver {
+            each(batch)?;
+        }
+        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The embeddings of one shard: 10,000 rows of both kinds are 40 MB.
 #[derive(Default)]
 struct ShardEmbeddings {
     counts: Counts,
     rows: Vec<EmbeddingRow>,
+    /// Where each row stands among the further columns.
+    numbers: Vec<usize>,
     images: Vec<Embedding>,
-    texts: Vec<Embedding>,
+    /// None where texts are not asked for.
+    texts: Option<Vec<Embedding>>,
 }
 
 impl ShardEmbeddings {
-    fn push(&mut self, embedder: &dyn Embedder, batch: Vec<(ImageRow, TarSample)>) -> Result<()> {
-        let decoded: Vec<(EmbeddingRow, Option<Pixels>)> = batch.into_par_iter().map(decode).collect();
-        let mut rows = Vec::new();
-        let mut pixels = Vec::new();
-        for (row, picture) in decoded {
-            match picture {
-                Some(picture) => {
-                    rows.push(row);
-                    pixels.push(picture);
-                }
-                None => self.counts.add(Status::Failed(Failure::ImageDamaged)),
-            }
-        }
-        let captions: Vec<&str> = rows.iter().map(|row| row.caption.as_str()).collect();
+    fn push(&mut self, embedder: &dyn Embedder, batch: Batch, task: &dyn Task) -> Result<()> {
+        let Batch { rows, pixels, lost, absent } = batch;
         let images = each(&pixels, |part| embedder.images(part))?;
-        let texts = each(&captions, |part| embedder.texts(part))?;
-        for ((row, image), text) in rows.into_iter().zip(images).zip(texts) {
-            match (image, text) {
-                (Some(image), Some(text)) => {
-                    self.rows.push(row);
+        let captions: Vec<&str> = rows.iter().map(|(row, _)| row.caption.as_str()).collect();
+        let mut texts = match &self.texts {
+            Some(_) => each(&captions, |part| embedder.texts(part))?.into_iter(),
+            None => Vec::new().into_iter(),
+        };
+        let mut end = |status, rows| {
+            self.counts.add_many(status, rows);
+            (0..rows).for_each(|_| task.row(status, 0));
+        };
+        for ((row, number), image) in rows.into_iter().zip(images) {
+            match (image, texts.next().flatten(), &mut self.texts) {
+                (Some(image), Some(text), Some(texts)) => {
                     self.images.push(image);
-                    self.texts.push(text);
-                    self.counts.add(Status::Kept);
+                    texts.push(text);
                 }
-                _ => self.counts.add(Status::Failed(Failure::Embedding)),
+                (Some(image), _, None) => self.images.push(image),
+                _ => {
+                    end(Status::Failed(Failure::Embedding), 1);
+                    continue;
+                }
             }
+            self.rows.push(row);
+            self.numbers.push(number);
+            end(Status::Kept, 1);
         }
+        lost.into_iter().for_each(|(status, rows)| end(status, rows));
+        task.advance(absent);
         Ok(())
     }
 
-    fn write(&mut self, dimensions: usize, output: &Path, id: ShardId) -> Result<Vec<FileEntry>> {
+    fn write(&mut self, dimensions: usize, further: &Further, output: &Path, id: ShardId) -> Result<Vec<FileEntry>> {
         let files = EmbeddingFiles::of(output, id);
         let matrix = |path: &Path, rows: &[Embedding]| {
             let mut writer = MatrixWriter::create(path, rows.len(), dimensions)?;
             rows.iter().try_for_each(|row| writer.push(row))?;
             writer.publish()
         };
-        Ok(vec![
-            matrix(&files.image, &self.images)?.below("img_emb"),
-            matrix(&files.text, &self.texts)?.below("text_emb"),
-            write_table(&files.metadata, std::mem::take(&mut self.rows))?.below("metadata"),
-        ])
+        let mut written = vec![matrix(&files.image, &self.images)?.below("img_emb")];
+        if let Some(texts) = &self.texts {
+            written.push(matrix(&files.text, texts)?.below("text_emb"));
+        }
+        let wrong = |cause| Error::Write { path: files.metadata.clone(), cause };
+        let further = further.of(&self.numbers).map_err(wrong)?;
+        written.push(write_table_around(&files.metadata, &self.rows, COLUMNS_BEFORE, &further)?.below("metadata"));
+        Ok(written)
     }
 }
 
 /// Embeds a batch at once, and one by one where the batch holds something without direction.
 fn each<T>(items: &[T], embed: impl Fn(&[T]) -> Result<Vec<Embedding>>) -> Result<Vec<Option<Embedding>>> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
     match embed(items) {
         Ok(all) => Ok(all.into_iter().map(Some).collect()),
         Err(Error::NoDirection { .. }) => items
@@ -171,24 +205,4 @@ fn each<T>(items: &[T], embed: impl Fn(&[T]) -> Result<Vec<Embedding>>) -> Resul
             .collect(),
         Err(error) => Err(error),
     }
-}
-
-fn decode((row, sample): (ImageRow, TarSample)) -> (EmbeddingRow, Option<Pixels>) {
-    let image = ["jpg", "jpeg", "png", "webp"].iter().find_map(|ending| sample.files.get(*ending));
-    let picture = image.and_then(|bytes| picture::decode(bytes, Limits::default()).ok());
-    let row = EmbeddingRow {
-        image_path: row.key.clone(),
-        caption: row.caption,
-        url: row.url,
-        key: row.key,
-        uid: row.uid,
-        page_url: row.page_url,
-        license: row.license,
-        width: row.width.unwrap_or_default(),
-        height: row.height.unwrap_or_default(),
-        original_width: row.original_width.unwrap_or_default(),
-        original_height: row.original_height.unwrap_or_default(),
-        sha256: row.sha256.unwrap_or_default(),
-    };
-    (row, picture.map(|picture| picture.pixels))
 }
