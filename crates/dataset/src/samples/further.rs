@@ -39,7 +39,7 @@ impl Further {
     }
 }
 
-/// Objects as columns, in the order in which their names are met. A column whose values are of different kinds holds texts.
+/// Objects as columns, in the order in which their names are met, those of one object as they sort. A column whose values are of different kinds holds texts.
 fn columns(objects: &[&Object]) -> Result<RecordBatch, String> {
     let mut names: Vec<&String> = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -112,7 +112,7 @@ mod tests {
         let further = Further::Objects(objects.iter().map(|json| flattened(json)).collect());
         let columns = further.of(&[1, 2, 0]).expect("columns");
         let names: Vec<_> = columns.schema().fields().iter().map(|field| field.name().clone()).collect();
-        assert_eq!(names, ["id", "score", "tags", "empty", "exif.Make", "exif.more.deep"], "caption is the row's own");
+        assert_eq!(names, ["empty", "id", "score", "tags", "exif.Make", "exif.more.deep"], "caption is the row's own");
         let rows = carried::objects(&columns).expect("rows");
         assert_eq!((&rows[0]["id"], &rows[1]["id"], &rows[2]["id"]), (&2.into(), &Value::Null, &1.into()));
         assert_eq!((&rows[0]["tags"], &rows[2]["tags"]), (&"none".into(), &r#"["a"]"#.into()));
