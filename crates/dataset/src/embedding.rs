@@ -62,10 +62,14 @@ impl Embedding {
 
     /// A stored row, which must have length 1 within [`UNIT_TOLERANCE`].
     pub fn from_f16(values: &[f16]) -> Result<Self> {
-        let values: Box<[f32]> = values.iter().map(|value| value.to_f32()).collect();
+        Self::stored(values.iter().map(|value| value.to_f32()).collect())
+    }
+
+    /// Values of a file, left as they are, which must have length 1 within [`UNIT_TOLERANCE`].
+    pub fn stored(values: Vec<f32>) -> Result<Self> {
         let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
         if (length - 1.0).abs() <= UNIT_TOLERANCE {
-            Ok(Self(values))
+            Ok(Self(values.into()))
         } else {
             Err(Error::NoDirection { length: f64::from(length) })
         }

@@ -46,6 +46,7 @@ pub mod schema;
 pub mod shard;
 pub mod spill;
 pub mod table;
+pub mod texts;
 pub mod tfds;
 pub mod tfrecord;
 pub mod warc;

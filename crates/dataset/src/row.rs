@@ -69,9 +69,12 @@ cell!(i32, DataType::Int32, Int32Array, array => array.as_primitive::<Int32Type>
 cell!(i64, DataType::Int64, Int64Array, array => array.as_primitive::<Int64Type>().iter().collect::<Vec<_>>());
 cell!(f64, DataType::Float64, Float64Array, array => array.as_primitive::<Float64Type>().iter().collect::<Vec<_>>());
 
-/// The column `name` of a batch as values.
-pub(crate) fn column<T: Cell>(batch: &RecordBatch, name: &str) -> Result<Vec<T>, String> {
-    let array = batch.column_by_name(name).ok_or_else(|| format!("no column {name:?}"))?;
+/// The column `name` of a batch as values; `lacking` in every row where there is no such column.
+pub(crate) fn column<T: Cell>(batch: &RecordBatch, name: &str, lacking: Option<&T>) -> Result<Vec<T>, String> {
+    let Some(array) = batch.column_by_name(name) else {
+        let value = lacking.ok_or_else(|| format!("no column {name:?}"))?;
+        return Ok(vec![value.clone(); batch.num_rows()]);
+    };
     let field = T::field(name);
     if array.data_type() != field.data_type() {
         return Err(format!("column {name:?} holds {}, not {}", array.data_type(), field.data_type()));
@@ -79,9 +82,11 @@ pub(crate) fn column<T: Cell>(batch: &RecordBatch, name: &str) -> Result<Vec<T>,
     T::values(array).ok_or_else(|| format!("column {name:?} has a null"))
 }
 
-/// Defines a row type and its columns.
+/// Defines a row type and its columns. Files of other programs may lack a column that is followed by `or` and a value.
 macro_rules! table {
-    ($(#[$doc:meta])* $row:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $column:literal,)* }) => {
+    ($(#[$doc:meta])* $row:ident {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty = $column:literal $(or $lacking:expr)?,)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $row { $($(#[$field_doc])* pub $field: $type,)* }
@@ -100,7 +105,10 @@ macro_rules! table {
 
         impl $crate::row::FromBatch for $row {
             fn from_batch(batch: &arrow_array::RecordBatch) -> Result<Vec<Self>, String> {
-                $(let mut $field = $crate::row::column::<$type>(batch, $column)?.into_iter();)*
+                $(
+                    let lacking: &[$type] = &[$($lacking)?];
+                    let mut $field = $crate::row::column::<$type>(batch, $column, lacking.first())?.into_iter();
+                )*
                 let row = |_| Self { $($field: $field.next().expect("columns are as long as their batch")),* };
                 Ok((0..batch.num_rows()).map(row).collect())
             }

@@ -128,6 +128,11 @@ impl EmbeddingFiles {
         }
     }
 
+    /// Texts that stages compare the embeddings with, embedded by the same model; see [`crate::texts`].
+    pub fn prompts(folder: &Path) -> PathBuf {
+        folder.join("prompts.safetensors")
+    }
+
     /// The shards that are there, in order.
     pub fn list(folder: &Path) -> Result<Vec<ShardId>> {
         let mut ids = Vec::new();

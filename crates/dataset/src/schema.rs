@@ -144,7 +144,8 @@ impl ImageRow {
 }
 
 table! {
-    /// `embeddings/metadata/`: row i belongs to row i of both matrices. clip-retrieval's columns, then carried ones.
+    /// `embeddings/metadata/`: row i belongs to row i of both matrices. clip-retrieval's columns, then carried ones, which
+    /// its own tables may lack.
     #[derive(Default)]
     EmbeddingRow {
         /// The key of the sample, which is its path in the tar; clip-retrieval's name.
@@ -152,25 +153,27 @@ table! {
         /// The text found with the image.
         caption: String = "caption",
         /// Where the image was.
-        url: String = "url",
+        url: String = "url" or String::new(),
         /// [`SampleKey`].
-        key: String = "key",
+        key: String = "key" or String::new(),
         /// Carried from the pair.
-        uid: String = "uid",
+        uid: String = "uid" or String::new(),
         /// Carried from the pair.
-        page_url: String = "page_url",
+        page_url: String = "page_url" or String::new(),
         /// Carried from the pair.
-        license: Option<String> = "license",
+        license: Option<String> = "license" or None,
         /// Stored width in pixels.
-        width: i32 = "width",
+        width: i32 = "width" or 0,
         /// Stored height in pixels.
-        height: i32 = "height",
+        height: i32 = "height" or 0,
         /// Width before resizing, in pixels.
-        original_width: i32 = "original_width",
+        original_width: i32 = "original_width" or 0,
         /// Height before resizing, in pixels.
-        original_height: i32 = "original_height",
+        original_height: i32 = "original_height" or 0,
         /// Of the bytes as downloaded.
-        sha256: String = "sha256",
+        sha256: String = "sha256" or String::new(),
+        /// Cosine of both embeddings before they were rounded to float16; a float32.
+        similarity: Option<f64> = "similarity" or None,
     }
 }
 
@@ -181,10 +184,12 @@ table! {
         key: String = "key",
         /// Carried from the pair.
         uid: String = "uid",
-        /// Cosine of both embeddings.
+        /// Cosine of both embeddings; a float32.
         similarity: f64 = "similarity",
-        /// The tag by the rule as it was meant.
+        /// The tag that decided and that packages have: one of the next two, by the rules that were chosen.
         nsfw: String = "nsfw",
+        /// The tag by the rule as it was meant.
+        nsfw_meant: String = "nsfw_meant",
         /// The tag exactly as the workers of 2021 computed it; see `docs/recipe.md`.
         nsfw_2021: String = "nsfw_2021",
         /// `kept` or `dropped`.
@@ -333,13 +338,39 @@ table! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::Row;
+    use crate::row::{FromBatch, Row};
 
     #[test]
     fn the_uid_is_cc2datasets() {
         // md5("a cathttp://a.com/i.jpg"), caption first
         assert_eq!(uid("a cat", "http://a.com/i.jpg"), hex(&Md5::digest("a cathttp://a.com/i.jpg")));
         assert_eq!(uid("", ""), "d41d8cd98f00b204e9800998ecf8427e");
+    }
+
+    #[test]
+    fn embeddings_of_clip_retrieval_lack_what_a_run_carries() {
+        let full = EmbeddingRow {
+            image_path: "000000000".into(),
+            caption: "a cat".into(),
+            url: "http://a.com/".into(),
+            key: "000000000".into(),
+            uid: uid("a cat", "http://a.com/"),
+            page_url: "http://a.com/".into(),
+            license: Some("?".into()),
+            width: 256,
+            height: 256,
+            original_width: 300,
+            original_height: 300,
+            sha256: "00".into(),
+            similarity: Some(0.3),
+        };
+        let batch = EmbeddingRow::to_batch(std::slice::from_ref(&full));
+        assert_eq!(EmbeddingRow::from_batch(&batch), Ok(vec![full.clone()]));
+        let theirs = EmbeddingRow::from_batch(&batch.project(&[0, 1]).expect("two columns")).expect("enough");
+        assert_eq!((&theirs[0].image_path, &theirs[0].caption), (&full.image_path, &full.caption));
+        assert_eq!((theirs[0].similarity, theirs[0].width, theirs[0].url.as_str()), (None, 0, ""));
+        let error = EmbeddingRow::from_batch(&batch.project(&[0]).expect("a column")).expect_err("no caption");
+        assert_eq!(error, "no column \"caption\"");
     }
 
     #[test]

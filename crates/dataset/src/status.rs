@@ -90,6 +90,14 @@ named! {
         ImageFormat = "image_format",
         /// Caption and picture are less alike than the threshold.
         SimilarityTooLow = "similarity_too_low",
+        /// Tagged UNSURE or NSFW, and its picture is like a description of somebody under age.
+        PictureUnderAge = "picture_under_age",
+        /// Tagged UNSURE or NSFW, and its caption has a word for somebody under age.
+        CaptionUnderAge = "caption_under_age",
+        /// Tagged UNSURE or NSFW, and its picture is most like the name of an animal.
+        Animal = "animal",
+        /// Another picture of its bucket is nearly the same, and stays.
+        NearDuplicate = "near_duplicate",
     }
 }
 

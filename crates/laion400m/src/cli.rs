@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Download(Box<Download>),
     /// Images to CLIP embeddings
     Embed(Embed),
-    /// Embeddings to verdicts: similarity and NSFW tag
+    /// Embeddings to verdicts: similarity, NSFW tag, what is dropped for it, near-duplicates
     Filter(Filter),
     /// The kept rows of a run, or LAION-400M's own files, to packages: TFDS, WebDataset, Parquet, npy, Hugging Face
     Pack(Pack),
@@ -385,9 +385,11 @@ pub(crate) struct Model {
 }
 
 /// Example: laion400m filter embeddings -o curated --similarity-min 0.28
+///
+/// The model is opened once: its embeddings of the prompts stay in the folder of the embeddings, as prompts.safetensors.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
-    /// Folder of embeddings
+    /// Folder of embeddings, ours or clip-retrieval's
     pub(crate) embeddings: PathBuf,
     /// Where the verdicts go
     #[arg(long, short, value_name = "FOLDER")]
@@ -396,9 +398,28 @@ pub(crate) struct Filter {
     pub(crate) model: Model,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    /// Which published rules to follow [default: laion400m]
+    #[arg(long, value_enum)]
+    pub(crate) rules: Option<FilterRules>,
     /// Drop pairs whose embeddings are less alike (cosine, -1 to 1)
     #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
     pub(crate) similarity_min: Option<f64>,
+    /// Keep one of the pictures of a shard whose embeddings are so alike, such as 0.96
+    #[arg(long, value_name = "COSINE")]
+    pub(crate) near_duplicates: Option<f64>,
+    /// Tag pictures, but drop none for what they seem to show: for models that know little of the world
+    #[arg(long)]
+    pub(crate) tag_only: bool,
+}
+
+/// A published set of rules for embeddings.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum FilterRules {
+    /// LAION-400M as it was meant: 36 prompts, words of captions in any case
+    Laion400m,
+    /// As its workers computed it: a comma is missing among the prompts, words of captions in lower case only
+    #[value(name = "laion400m-2021")]
+    Laion400m2021,
 }
 
 /// Example: laion400m pack run; laion400m pack laion400m-images -o ~/tensorflow_datasets; laion400m pack laion400m-meta

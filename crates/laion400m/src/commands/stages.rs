@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use dataset::released::Join;
 use dataset::tfds::FileFormat;
-use dataset::{Packages, Reason, Run, Summary};
+use dataset::{EmbeddingFiles, Packages, Reason, Run, Summary};
 use pipeline::pack::Format;
 use pipeline::{collect, embed, filter, pack};
 use serde::de::DeserializeOwned;
@@ -70,9 +70,21 @@ pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {
 
 pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> {
     let mut config: filter::Config = settings(&options.settings)?;
+    if let Some(rules) = options.rules {
+        config.rules = match rules {
+            cli::FilterRules::Laion400m => filter::Rules::Laion400m,
+            cli::FilterRules::Laion400m2021 => filter::Rules::Laion400m2021,
+        };
+    }
     config.similarity_min = options.similarity_min.unwrap_or(config.similarity_min);
-    let clip = model(&options.model.model)?;
-    told(&filter::run(&config, &*clip, &options.embeddings, &options.output, printer)?, printer)
+    config.near_duplicates = options.near_duplicates.or(config.near_duplicates);
+    config.tag_only |= options.tag_only;
+    EmbeddingFiles::list(&options.embeddings)?; // prompts make no folder of embeddings out of a misspelt name
+    let prompts = match filter::stored_prompts(&options.embeddings)? {
+        Some(prompts) => prompts,
+        None => filter::embed_prompts(&*model(&options.model.model)?, &options.embeddings)?,
+    };
+    told(&filter::run(&config, &prompts, &options.embeddings, &options.output, printer)?, printer)
 }
 
 pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {

@@ -48,10 +48,36 @@ fn the_stages_one_by_one_make_what_build_makes() {
     assert_eq!((again.status, &again.json()["kept"]), (Some(0), &entries[4]["kept"]), "{again:?}");
     let (again, before) = ("by-hand/again/laion400m/images", "by-hand/packages/tfds/laion400m/images");
     assert!(files(&web.path(again)) == files(&web.path(before)), "another package");
+    another_threshold_needs_no_model(&web, &entries[3]);
     the_forms_of_a_run_do_not_depend_on_where_its_rows_are(&web);
     a_list_gives_the_pictures_of_its_urls(&web);
     the_service_answers(&run);
     stats_and_verify_take_a_tfds_folder(&web);
+}
+
+/// What the first `filter` left beside the embeddings is enough for others: the model may be gone.
+fn another_threshold_needs_no_model(web: &Web, before: &Value) {
+    let embeddings = web.name("by-hand/embeddings");
+    let gone = web.name("gone/clip-vit-base-patch32");
+    let filter = |output: &str, arguments: &[&str]| {
+        let output = web.name(output);
+        call(&[&["filter", &embeddings, "-o", &output, "--model", &gone, "--json"], arguments].concat())
+    };
+    let same = filter("same", &[]);
+    assert_eq!((same.status, &same.json()), (Some(0), before), "{same:?}");
+    let loose = filter("loose", &["--similarity-min", "-1"]);
+    assert_eq!(loose.status, Some(0), "{loose:?}");
+    adds_up(&loose.json());
+    let dropped = |entry: &Value| entry["dropped"]["similarity_too_low"].as_u64().unwrap_or_default();
+    assert!(dropped(&loose.json()) == 0 && dropped(before) > 0, "{loose:?}");
+    let loose = &["--similarity-min", "-1", "--tag-only"][..];
+    let alike = filter("alike", &[loose, &["--near-duplicates", "0.9", "--rules", "laion400m-2021"]].concat()).json();
+    adds_up(&alike);
+    assert!(alike["dropped"]["near_duplicate"].as_u64() > Some(0), "{alike}");
+    fs::remove_file(web.path("by-hand/embeddings/prompts.safetensors")).expect("left by the first run");
+    filter("without", &[]).could_not_run(&["open model", "clip-vit-base-patch32"]);
+    call(&["filter", &web.name("misspelt"), "-o", &web.name("without")]).could_not_run(&["misspelt"]);
+    assert!(!web.path("misspelt").exists() && !web.path("without").exists());
 }
 
 /// Any table with URLs is a list: a shard of pairs gives the same pictures under the same keys.

@@ -18,7 +18,7 @@ use fs_err as fs;
 
 use crate::download::Downloader;
 use crate::filter::Filter;
-use crate::{collect, embed, pack};
+use crate::{collect, embed, filter, pack};
 
 pub(crate) use recipe::Pattern;
 pub use recipe::{Recipe, expand};
@@ -81,7 +81,11 @@ impl Work<'_> {
     fn shards(&self, shards: &[ShardId], rows: u64) -> Result<[Counts; 4]> {
         let (pairs, images) = (self.run.pairs(), self.run.images());
         let downloader = Downloader::new(&self.recipe.download)?;
-        let filter = Filter::new(&self.recipe.filter, self.embedder)?;
+        let prompts = match filter::stored_prompts(&self.run.embeddings())? {
+            Some(prompts) if prompts.weights() == self.embedder.fingerprint() => prompts,
+            _ => filter::embed_prompts(self.embedder, &self.run.embeddings())?,
+        };
+        let filter = Filter::new(&self.recipe.filter, &prompts)?;
         let mut counts = <[Counts; 4]>::default();
         // One finished shard waits while another is being embedded: that is all the room a run needs.
         let (sender, receiver) = sync_channel::<Result<(ShardId, Counts)>>(1);

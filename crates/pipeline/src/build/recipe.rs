@@ -131,7 +131,7 @@ mod tests {
         let recipe: Recipe =
             toml::from_str("archives = [\"a.warc.wat.gz\"]\n[filter]\nsimilarity_min = 0.28").expect("a recipe");
         let expected = Recipe {
-            filter: filter::Config { similarity_min: 0.28 },
+            filter: filter::Config { similarity_min: 0.28, ..filter::Config::laion400m() },
             ..Recipe::laion400m(vec!["a.warc.wat.gz".into()])
         };
         assert_eq!(recipe, expected);
@@ -151,7 +151,7 @@ mod tests {
         let recipe = Recipe::laion400m(vec!["a.warc.wat.gz".into()]);
         recipe.claim(&run).expect("free");
         recipe.claim(&run).expect("the same");
-        let other = Recipe { filter: filter::Config { similarity_min: 0.28 }, ..recipe };
+        let other = Recipe { filter: filter::Config { similarity_min: 0.28, ..filter::Config::laion400m() }, ..recipe };
         assert!(other.claim(&run).is_err());
     }
 

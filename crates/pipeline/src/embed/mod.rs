@@ -149,9 +149,10 @@ impl ShardEmbeddings {
             self.counts.add_many(status, rows);
             (0..rows).for_each(|_| task.row(status, 0));
         };
-        for ((row, number), image) in rows.into_iter().zip(images) {
+        for ((mut row, number), image) in rows.into_iter().zip(images) {
             match (image, texts.next().flatten(), &mut self.texts) {
                 (Some(image), Some(text), Some(texts)) => {
+                    row.similarity = Some(f64::from(image.similarity(&text) as f32));
                     self.images.push(image);
                     texts.push(text);
                 }
