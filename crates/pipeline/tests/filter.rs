@@ -99,11 +99,12 @@ fn write_embeddings(folder: &Path, made: &[Made]) {
     write_table(&files.metadata, made.iter().enumerate().map(|(number, made)| row(number, made))).expect("room");
 }
 
-/// Filters with the prompts that are there, or else those of [`Hashed`].
+/// Filters with the prompts that are there, or else those of [`Hashed`], which are then there.
 fn filtered(config: &Config, embeddings: &Path, output: &Path) -> (Counts, Vec<CuratedRow>) {
     let prompts = filter::stored_prompts(embeddings).expect("sound");
-    let prompts = prompts.unwrap_or_else(|| filter::embed_prompts(&Hashed, embeddings).expect("embedded"));
+    let prompts = prompts.unwrap_or_else(|| filter::embed_prompts(&Hashed).expect("embedded"));
     let summary = filter::run(config, &prompts, embeddings, output, &Silent).expect("filtered");
+    filter::store_prompts(&prompts, embeddings).expect("room");
     summary.counts.check().expect("every row has an end");
     let rows = read_table::<CuratedRow>(&output.join("00000.parquet")).expect("sound");
     assert_eq!(rows.len() as u64, summary.counts.rows);
@@ -202,7 +203,7 @@ fn another_threshold_needs_no_model() {
     assert_eq!(filter::stored_prompts(&embeddings).expect("nothing there"), None);
     let (strict, before) = filtered(&Config::laion400m(), &embeddings, &folder.path().join("strict"));
     let stored = filter::stored_prompts(&embeddings).expect("sound").expect("left by the first run");
-    assert_eq!(stored, filter::embed_prompts(&Hashed, &embeddings).expect("embedded"), "bit for bit");
+    assert_eq!(stored, filter::embed_prompts(&Hashed).expect("embedded"), "bit for bit");
     let loose = Config { similarity_min: 0.2, ..Config::laion400m() };
     let (loose, after) = filtered(&loose, &embeddings, &folder.path().join("loose"));
     assert!(strict.dropped["similarity_too_low"] > 0 && !loose.dropped.contains_key("similarity_too_low"));

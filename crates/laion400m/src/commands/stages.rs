@@ -79,12 +79,18 @@ pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> 
     config.similarity_min = options.similarity_min.unwrap_or(config.similarity_min);
     config.near_duplicates = options.near_duplicates.or(config.near_duplicates);
     config.tag_only |= options.tag_only;
-    EmbeddingFiles::list(&options.embeddings)?; // prompts make no folder of embeddings out of a misspelt name
-    let prompts = match filter::stored_prompts(&options.embeddings)? {
+    EmbeddingFiles::list(&options.embeddings)?; // a folder that is not there is told before a model is opened
+    let stored = filter::stored_prompts(&options.embeddings)?;
+    let is_stored = stored.is_some();
+    let prompts = match stored {
         Some(prompts) => prompts,
-        None => filter::embed_prompts(&*model(&options.model.model)?, &options.embeddings)?,
+        None => filter::embed_prompts(&*model(&options.model.model)?)?,
     };
-    told(&filter::run(&config, &prompts, &options.embeddings, &options.output, printer)?, printer)
+    let summary = filter::run(&config, &prompts, &options.embeddings, &options.output, printer)?;
+    if !is_stored {
+        filter::store_prompts(&prompts, &options.embeddings)?;
+    }
+    told(&summary, printer)
 }
 
 pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {

@@ -81,10 +81,10 @@ impl Work<'_> {
     fn shards(&self, shards: &[ShardId], rows: u64) -> Result<[Counts; 4]> {
         let (pairs, images) = (self.run.pairs(), self.run.images());
         let downloader = Downloader::new(&self.recipe.download)?;
-        let prompts = match filter::stored_prompts(&self.run.embeddings())? {
-            Some(prompts) if prompts.weights() == self.embedder.fingerprint() => prompts,
-            _ => filter::embed_prompts(self.embedder, &self.run.embeddings())?,
-        };
+        let stored = filter::stored_prompts(&self.run.embeddings())?;
+        let stored = stored.filter(|prompts| prompts.weights() == self.embedder.fingerprint());
+        let is_stored = stored.is_some();
+        let prompts = stored.map_or_else(|| filter::embed_prompts(self.embedder), Ok)?;
         let filter = Filter::new(&self.recipe.filter, &prompts)?;
         let mut counts = <[Counts; 4]>::default();
         // One finished shard waits while another is being embedded: that is all the room a run needs.
@@ -114,6 +114,9 @@ impl Work<'_> {
                     total.merge(&part);
                 }
                 task.advance(downloaded.rows);
+            }
+            if !is_stored && !shards.is_empty() {
+                filter::store_prompts(&prompts, &self.run.embeddings())?;
             }
             Ok(counts)
         })

@@ -4,8 +4,8 @@ use dataset::Embedding;
 use rayon::prelude::*;
 
 /// Rows that are compared with one another: a shard of ours is one bucket; of other programs' longer ones, each so many
-/// rows in order are one. 16,384 x 512 float32 are 32 MiB, and to compare
-/// every two of them takes 12 s of a core.
+/// rows in order are one. 16,384 x 512 float32 are 32 MiB, and to compare every two of them takes 12 s of a
+/// core.
 pub(super) const BUCKET_ROWS: usize = 16_384;
 
 /// Rows that are compared with those before them at once.

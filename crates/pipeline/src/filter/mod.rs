@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use rules::Rules;
 use rules::{Judge, Verdict};
-pub use stored::{embed_prompts, stored_prompts};
+pub use stored::{embed_prompts, store_prompts, stored_prompts};
 
 /// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

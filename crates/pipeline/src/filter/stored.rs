@@ -19,16 +19,20 @@ pub fn stored_prompts(embeddings: &Path) -> Result<Option<EmbeddedTexts>> {
     Ok((complete && same).then_some(texts))
 }
 
-/// Embeds the prompts and leaves them beside `embeddings` for the next time, unless that folder can only be read.
-pub fn embed_prompts(embedder: &dyn Embedder, embeddings: &Path) -> Result<EmbeddedTexts> {
-    let texts = EmbeddedTexts::embed(embedder, prompts::texts())?;
-    match texts.publish(&EmbeddingFiles::prompts(embeddings)) {
+/// Embeds the prompts; `embedder` must be the one that made the embeddings.
+pub fn embed_prompts(embedder: &dyn Embedder) -> Result<EmbeddedTexts> {
+    EmbeddedTexts::embed(embedder, prompts::texts())
+}
+
+/// Leaves the prompts beside `embeddings` for the next time, unless that folder can only be read.
+pub fn store_prompts(prompts: &EmbeddedTexts, embeddings: &Path) -> Result<()> {
+    match prompts.publish(&EmbeddingFiles::prompts(embeddings)) {
         Err(Error::Io(error))
             if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
         {
             Err(error.into())
         }
-        Ok(_) | Err(Error::Io(_)) => Ok(texts),
+        Ok(_) | Err(Error::Io(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
