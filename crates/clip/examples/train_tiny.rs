@@ -100,6 +100,7 @@ fn train(folder: &std::path::Path, steps: usize) -> Anyhow<()> {
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
         },
+        ..Config::default()
     };
     let vars = VarMap::new();
     let builder = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);

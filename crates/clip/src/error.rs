@@ -20,8 +20,35 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
-    /// A number in `config.json` makes no model.
-    #[error("read model: config.json: {cause}")]
+    /// A folder without weights.
+    #[error("read model: {}: none of {names}", folder.display())]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// The files that were looked for.
+        names: String,
+    },
+    /// The weights cannot be read.
+    #[error("read model: {}: {source}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: candle_core::Error,
+    },
+    /// A weight that is no number.
+    #[error("read model: {}: {name} has a value that is not finite", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The weight.
+        name: String,
+    },
+    /// ONNX Runtime cannot be loaded, or does not run the model.
+    #[error("ONNX Runtime: {0}")]
+    Runtime(String),
+    /// A number in the configuration makes no model.
+    #[error("read model: configuration: {cause}")]
     Shape {
         /// Which number, and why.
         cause: String,

@@ -12,9 +12,14 @@ mod preprocess;
 mod transformer;
 mod vision;
 mod text;
+mod weights;
+#[cfg(feature = "onnxruntime")]
+mod onnx;
+mod hub;
 mod model;
 
-pub use config::{Activation, Config, TextConfig, VisionConfig};
+pub use config::{Activation, Config, Normalization, TextConfig, VisionConfig};
 pub use error::{Error, Result};
-pub use model::Clip;
+pub use hub::{PRESETS, Preset, cached};
+pub use model::{Clip, Options, Precision};
 pub use tokenizer::Tokenizer;

@@ -1,6 +1,7 @@
 //! Both towers together.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -9,10 +10,40 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::preprocess;
+#[cfg(feature = "onnxruntime")]
+use crate::onnx;
 use crate::text::TextTower;
 use crate::tokenizer::Tokenizer;
 use crate::vision::VisionTower;
+use crate::{preprocess, weights};
+
+/// With how many bits a model computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32, as in the reference.
+    #[default]
+    Float32,
+    /// 8 in the products of matrices: half the cost on a processor, and close to the same.
+    Int8,
+}
+
+/// How a model is run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The library of ONNX Runtime, 1.22 or newer; none: candle, which is slower and has no 8 bits.
+    pub runtime: Option<PathBuf>,
+    /// With how many bits.
+    pub precision: Precision,
+    /// Threads of ONNX Runtime; none: as many as there are processors. candle takes what rayon has.
+    pub threads: Option<usize>,
+}
+
+/// Who computes.
+enum Towers {
+    Candle(VisionTower, TextTower),
+    #[cfg(feature = "onnxruntime")]
+    Onnx(onnx::Towers),
+}
 
 /// Pictures or texts that go through a tower at once. Larger batches cost memory and gain nothing on a CPU.
 const BATCH: usize = 32;
@@ -28,8 +59,7 @@ const BATCH: usize = 32;
 pub struct Clip {
     config: Config,
     tokenizer: Tokenizer,
-    vision: VisionTower,
-    text: TextTower,
+    towers: Towers,
     fingerprint: String,
 }
 
@@ -40,45 +70,84 @@ impl std::fmt::Debug for Clip {
 }
 
 impl Clip {
-    /// Opens a folder with `config.json`, `model.safetensors` and `tokenizer.json`, as the Hugging Face Hub keeps them.
+    /// Opens a folder as the Hugging Face Hub keeps it: `config.json` and `model.safetensors` or `pytorch_model.bin`, or
+    /// OpenCLIP's files, and `tokenizer.json`.
     pub fn open(folder: &Path) -> Result<Self> {
-        let config = fs_err::read(folder.join("config.json"))?;
-        let weights = fs_err::read(folder.join("model.safetensors"))?;
+        Self::open_with(folder, &Options::default())
+    }
+
+    /// The same, run otherwise.
+    pub fn open_with(folder: &Path, options: &Options) -> Result<Self> {
+        let config = Config::of_folder(folder)?;
         let tokenizer = fs_err::read(folder.join("tokenizer.json"))?;
-        Self::from_parts(&folder.join("config.json"), &config, weights, &tokenizer)
+        let file = weights::file(folder)?;
+        Self::of(config, &tokenizer, &file, &fs_err::read(&file)?, options)
     }
 
     /// The small model that comes with the program: it knows drawn shapes, colours and where they are, nothing else.
     pub fn tiny() -> Self {
-        Self::from_parts(
-            Path::new("models/tiny/config.json"),
-            include_bytes!("../models/tiny/config.json"),
-            include_bytes!("../models/tiny/model.safetensors").to_vec(),
-            include_bytes!("../models/tiny/tokenizer.json"),
-        )
-        .expect("the bundled files were written by this crate's example train_tiny")
+        Self::tiny_with(&Options::default()).expect("the bundled files were written by this crate's example train_tiny")
     }
 
-    fn from_parts(path: &Path, config: &[u8], weights: Vec<u8>, tokenizer: &[u8]) -> Result<Self> {
-        let config = serde_json::from_slice(config).map_err(|source| Error::Config { path: path.into(), source })?;
+    /// The same, run otherwise.
+    pub fn tiny_with(options: &Options) -> Result<Self> {
+        let path = Path::new("models/tiny/config.json");
+        let config = serde_json::from_slice(include_bytes!("../models/tiny/config.json"));
+        let config = config.map_err(|source| Error::Config { path: path.into(), source })?;
+        let weights = include_bytes!("../models/tiny/model.safetensors");
+        let tokenizer = include_bytes!("../models/tiny/tokenizer.json");
+        Self::of(config, tokenizer, Path::new("models/tiny/model.safetensors"), weights, options)
+    }
+
+    fn of(config: Config, tokenizer: &[u8], file: &Path, bytes: &[u8], options: &Options) -> Result<Self> {
         let mut hash = Sha256::new();
-        for part in [&weights[..], tokenizer] {
+        for part in [bytes, tokenizer] {
             hash.update(part);
         }
-        let fingerprint = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let vars = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)?;
-        Self::load(config, tokenizer, &vars, fingerprint)
+        let mut fingerprint: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        if options.precision == Precision::Int8 {
+            fingerprint += "-int8";
+        }
+        let tensors = weights::read(file, bytes)?;
+        if let Some(name) = weights::not_finite(&tensors)? {
+            return Err(Error::NotFinite { path: file.into(), name: name.into() });
+        }
+        Self::from_tensors(config, tokenizer, tensors, fingerprint, options)
+    }
+
+    /// A model of these weights, named as `transformers` names them.
+    #[doc(hidden)]
+    pub fn from_tensors(
+        config: Config,
+        tokenizer: &[u8],
+        tensors: HashMap<String, Tensor>,
+        fingerprint: String,
+        options: &Options,
+    ) -> Result<Self> {
+        #[cfg(feature = "onnxruntime")]
+        if let Some(library) = &options.runtime {
+            config.check()?;
+            let threads = options.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+            let towers = onnx::Towers::new(library, &config, &tensors, options.precision, threads.unwrap_or(1))?;
+            let tokenizer = Tokenizer::new(tokenizer, config.text_config.max_position_embeddings)?;
+            return Ok(Self { config, tokenizer, towers: Towers::Onnx(towers), fingerprint });
+        }
+        if options.precision == Precision::Int8 {
+            return Err(Error::Runtime("int8 needs its library, and there is none".into()));
+        }
+        Self::load(config, tokenizer, &VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), fingerprint)
     }
 
     /// Builds the model on variables, which is how `train_tiny` trains the very code that others run.
     #[doc(hidden)]
     pub fn load(config: Config, tokenizer: &[u8], vars: &VarBuilder<'_>, fingerprint: String) -> Result<Self> {
-        check(&config)?;
+        config.check()?;
         let dimensions = config.projection_dim;
+        let vision = VisionTower::load(&config.vision_config, dimensions, vars)?;
+        let text = TextTower::load(&config.text_config, dimensions, vars)?;
         Ok(Self {
             tokenizer: Tokenizer::new(tokenizer, config.text_config.max_position_embeddings)?,
-            vision: VisionTower::load(&config.vision_config, dimensions, vars)?,
-            text: TextTower::load(&config.text_config, dimensions, vars)?,
+            towers: Towers::Candle(vision, text),
             config,
             fingerprint,
         })
@@ -87,15 +156,30 @@ impl Clip {
     /// Unit vectors of pictures as a tensor of shape (pictures, dimensions), with its gradient if the model has one.
     #[doc(hidden)]
     pub fn image_features(&self, pictures: &[Pixels]) -> Result<Tensor> {
-        let pixels = preprocess::batch(pictures, self.config.vision_config.image_size)?;
-        unit(&self.vision.forward(&pixels)?)
+        let side = self.config.vision_config.image_size;
+        let values = preprocess::batch(pictures, side, &self.config.normalization)?;
+        unit(&match &self.towers {
+            Towers::Candle(vision, _) => {
+                vision.forward(&Tensor::from_vec(values, (pictures.len(), 3, side, side), &Device::Cpu)?)?
+            }
+            #[cfg(feature = "onnxruntime")]
+            Towers::Onnx(towers) => towers.images(&values, pictures.len())?,
+        })
     }
 
     /// Unit vectors of texts as a tensor of shape (texts, dimensions), with its gradient if the model has one.
     #[doc(hidden)]
     pub fn text_features(&self, texts: &[&str]) -> Result<Tensor> {
         let ids: Vec<_> = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<_>>()?;
-        unit(&self.text.forward(&ids)?)
+        self.token_features(&ids)
+    }
+
+    fn token_features(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        unit(&match &self.towers {
+            Towers::Candle(_, text) => text.forward(ids)?,
+            #[cfg(feature = "onnxruntime")]
+            Towers::Onnx(towers) => towers.texts(ids)?,
+        })
     }
 }
 
@@ -105,11 +189,25 @@ impl Embedder for Clip {
     }
 
     fn images(&self, batch: &[Pixels]) -> dataset::Result<Vec<Embedding>> {
-        embeddings(batch, |part| self.image_features(part))
+        let mut all = Vec::with_capacity(batch.len());
+        for part in batch.chunks(BATCH) {
+            all.extend(embeddings(&self.image_features(part)?)?);
+        }
+        Ok(all)
     }
 
+    /// Texts of like length go through together, for a batch is as wide as its longest.
     fn texts(&self, batch: &[&str]) -> dataset::Result<Vec<Embedding>> {
-        embeddings(batch, |part| self.text_features(part))
+        let ids: Vec<_> = batch.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<_>>()?;
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_by_key(|&text| ids[text].len());
+        let mut all = vec![None; ids.len()];
+        for part in order.chunks(BATCH) {
+            let together: Vec<_> = part.iter().map(|&text| ids[text].clone()).collect();
+            let embeddings = embeddings(&self.token_features(&together)?)?;
+            part.iter().zip(embeddings).for_each(|(&text, embedding)| all[text] = Some(embedding));
+        }
+        Ok(all.into_iter().flatten().collect())
     }
 
     fn fingerprint(&self) -> String {
@@ -117,38 +215,11 @@ impl Embedder for Clip {
     }
 }
 
-fn embeddings<T>(items: &[T], features: impl Fn(&[T]) -> Result<Tensor>) -> dataset::Result<Vec<Embedding>> {
-    let mut all = Vec::with_capacity(items.len());
-    for part in items.chunks(BATCH) {
-        let rows = features(part)?.to_vec2::<f32>().map_err(Error::from)?;
-        for row in rows {
-            all.push(Embedding::normalized(row)?);
-        }
-    }
-    Ok(all)
+fn embeddings(features: &Tensor) -> dataset::Result<Vec<Embedding>> {
+    features.to_vec2::<f32>().map_err(Error::from)?.into_iter().map(Embedding::normalized).collect()
 }
 
 fn unit(features: &Tensor) -> Result<Tensor> {
     let length = (features.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
     Ok(features.broadcast_div(&length)?)
-}
-
-/// Refuses numbers that would divide by zero or leave a remainder.
-fn check(config: &Config) -> Result<()> {
-    let (text, vision) = (&config.text_config, &config.vision_config);
-    let wrong = |cause: &str| Err(Error::Shape { cause: cause.into() });
-    if vision.patch_size == 0 || vision.image_size == 0 || vision.image_size % vision.patch_size != 0 {
-        return wrong("image_size must be a multiple of patch_size");
-    }
-    for (width, heads) in
-        [(text.hidden_size, text.num_attention_heads), (vision.hidden_size, vision.num_attention_heads)]
-    {
-        if heads == 0 || width == 0 || width % heads != 0 {
-            return wrong("hidden_size must be a multiple of num_attention_heads");
-        }
-    }
-    if text.max_position_embeddings < 2 || config.projection_dim == 0 {
-        return wrong("max_position_embeddings must be at least 2 and projection_dim at least 1");
-    }
-    Ok(())
 }

@@ -1,29 +1,28 @@
-//! Pixels to the tensor the image tower reads.
+//! Pixels to the values the image tower reads.
 
-use candle_core::{Device, Tensor};
 use dataset::Pixels;
-use dataset::picture::Squares;
+use dataset::picture::pil_square;
+use rayon::prelude::*;
 
+use crate::config::Normalization;
 use crate::error::{Error, Result};
 
-/// Mean of each channel over OpenAI's training pictures (openai/CLIP, `clip.py`).
-const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// Standard deviation of each channel, from the same place.
-const DEVIATION: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
-
-/// Scales and crops as [`Squares`] does, and normalises. Gives a tensor of shape (pictures, 3, side, side).
-pub(crate) fn batch(pictures: &[Pixels], side: usize) -> Result<Tensor> {
-    let mut values = Vec::with_capacity(pictures.len() * 3 * side * side);
-    let (mut squares, mut square) = (Squares::default(), vec![0; side * side * 3]);
-    for picture in pictures {
-        let filled = squares.fill(picture.rgb(), picture.width(), picture.height(), side as u32, &mut square);
-        filled.map_err(Error::Resize)?;
-        for channel in 0..3 {
-            let (mean, deviation) = (MEAN[channel], DEVIATION[channel]);
-            values.extend(
-                square.iter().skip(channel).step_by(3).map(|&byte| (f32::from(byte) / 255.0 - mean) / deviation),
-            );
+/// Scales and crops as PIL and torchvision do, and normalises. Gives values of shape (pictures, 3, side, side).
+pub(crate) fn batch(pictures: &[Pixels], side: usize, normalization: &Normalization) -> Result<Vec<f32>> {
+    // Every byte has its value, once for each channel.
+    let tables = [0, 1, 2].map(|channel| {
+        let (mean, deviation) = (normalization.mean[channel], normalization.deviation[channel]);
+        std::array::from_fn::<f32, 256, _>(|byte| (byte as f32 / 255.0 - mean) / deviation)
+    });
+    let mut values = vec![0.0; pictures.len() * 3 * side * side];
+    values.par_chunks_exact_mut(3 * side * side).zip(pictures).try_for_each(|(values, picture)| {
+        let square = pil_square(picture.rgb(), picture.width(), picture.height(), side as u32);
+        let square = square.map_err(Error::Resize)?;
+        let pixels = square.as_chunks::<3>().0;
+        for ((channel, values), table) in values.chunks_exact_mut(side * side).enumerate().zip(&tables) {
+            values.iter_mut().zip(pixels).for_each(|(value, pixel)| *value = table[usize::from(pixel[channel])]);
         }
-    }
-    Ok(Tensor::from_vec(values, (pictures.len(), 3, side, side), &Device::Cpu)?)
+        Ok::<_, Error>(())
+    })?;
+    Ok(values)
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::config::TextConfig;
+use crate::config::{LARGEST, TextConfig};
 use crate::transformer::{Encoder, LayerNorm, Linear, Shape};
 
 pub(crate) struct TextTower {
@@ -21,14 +21,7 @@ impl TextTower {
         let embeddings = model.pp("embeddings");
         let small = Init::Randn { mean: 0.0, stdev: 0.02 };
         let width = config.hidden_size;
-        let shape = Shape {
-            width,
-            mlp: config.intermediate_size,
-            layers: config.num_hidden_layers,
-            heads: config.num_attention_heads,
-            activation: config.hidden_act,
-            eps: config.layer_norm_eps,
-        };
+        let shape = Shape::of_text(config);
         Ok(Self {
             tokens: embeddings.get_with_hints((config.vocab_size, width), "token_embedding.weight", small)?,
             positions: embeddings.get_with_hints(
@@ -70,8 +63,8 @@ impl TextTower {
 }
 
 /// Where the text ends; see [`TextConfig::eos_token_id`] for the value 2.
-fn end_position(text: &[u32], eos: u32) -> usize {
-    let found = if eos == 2 {
+pub(crate) fn end_position(text: &[u32], eos: u32) -> usize {
+    let found = if eos == LARGEST {
         let largest = text.iter().max();
         text.iter().position(|id| Some(id) == largest)
     } else {

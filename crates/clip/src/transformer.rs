@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::config::Activation;
+use crate::config::{Activation, TextConfig, VisionConfig};
 
 /// The shape of one tower.
 pub(crate) struct Shape {
@@ -13,6 +13,30 @@ pub(crate) struct Shape {
     pub(crate) heads: usize,
     pub(crate) activation: Activation,
     pub(crate) eps: f64,
+}
+
+impl Shape {
+    pub(crate) fn of_vision(config: &VisionConfig) -> Self {
+        Self {
+            width: config.hidden_size,
+            mlp: config.intermediate_size,
+            layers: config.num_hidden_layers,
+            heads: config.num_attention_heads,
+            activation: config.hidden_act,
+            eps: config.layer_norm_eps,
+        }
+    }
+
+    pub(crate) fn of_text(config: &TextConfig) -> Self {
+        Self {
+            width: config.hidden_size,
+            mlp: config.intermediate_size,
+            layers: config.num_hidden_layers,
+            heads: config.num_attention_heads,
+            activation: config.hidden_act,
+            eps: config.layer_norm_eps,
+        }
+    }
 }
 
 /// `x W^T + b`, with a weight of shape (out, in).

@@ -26,14 +26,7 @@ impl VisionTower {
         let small = Init::Randn { mean: 0.0, stdev: 0.02 };
         let count = (config.image_size / patch).pow(2) + 1;
         let fan = Init::Randn { mean: 0.0, stdev: ((3 * patch * patch) as f64).powf(-0.5) };
-        let shape = Shape {
-            width,
-            mlp: config.intermediate_size,
-            layers: config.num_hidden_layers,
-            heads: config.num_attention_heads,
-            activation: config.hidden_act,
-            eps: config.layer_norm_eps,
-        };
+        let shape = Shape::of_vision(config);
         Ok(Self {
             class: embeddings.get_with_hints(width, "class_embedding", small)?,
             patches: embeddings

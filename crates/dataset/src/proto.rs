@@ -140,7 +140,8 @@ pub(crate) fn put_half_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+/// Appends a number, seven bits a byte.
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -153,7 +154,8 @@ pub(crate) fn put_head(out: &mut Vec<u8>, field: u64, len: usize) {
     put_varint(out, len as u64);
 }
 
-pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+/// Appends a field of bytes, a text or a message.
+pub fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_head(out, field, bytes.len());
     out.extend_from_slice(bytes);
 }

@@ -376,12 +376,26 @@ pub(crate) struct Embed {
     pub(crate) images_only: bool,
 }
 
-/// Which CLIP.
+/// Which CLIP, and who computes it.
 #[derive(Debug, Args)]
 pub(crate) struct Model {
-    /// `tiny`, which comes with the program, or a folder with config.json, model.safetensors and tokenizer.json
+    /// `tiny`, which comes with the program; a folder with the files of a CLIP of Hugging Face or OpenCLIP; or one that the
+    /// Hugging Face Hub's programs fetched: ViT-B-32, ViT-L-14 and others by name, any as hf:OWNER/NAME
     #[arg(long, default_value = "tiny")]
     pub(crate) model: String,
+    /// ONNX Runtime's library, or a folder that has it, as its Python package has in `capi` [default: where ORT_DYLIB_PATH
+    /// or the active Python environment has it, for all models but tiny]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// 8 bits cost half as much and come close; they need ONNX Runtime
+    #[arg(long, value_enum, default_value = "float32")]
+    pub(crate) precision: Precision,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Precision {
+    Float32,
+    Int8,
 }
 
 /// Example: laion400m filter embeddings -o curated --similarity-min 0.28

@@ -5,6 +5,7 @@
 mod cli;
 mod commands;
 mod metrics;
+mod model;
 mod printer;
 mod tally;
 

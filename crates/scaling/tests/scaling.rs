@@ -1,6 +1,6 @@
 //! Outside the library, which takes long to compile, so that it is compiled once.
 
-use scaling::{Filter, Rgbx, area, rgb};
+use scaling::{Filter, Rgbx, Window, area, bicubic, rgb};
 
 #[test]
 fn a_picture_of_one_colour_stays_so() {
@@ -34,5 +34,11 @@ fn wrong_lengths_are_no_panic() {
     assert_eq!(area(&[], 0, 0, (0.0, 0.0), (1, 1)), None);
     assert_eq!(area(&[], 2, 0, (2.0, 0.0), (1, 1)), None);
     assert_eq!(area(&[0; 6], 2, 1, (2.0, 1.0), (0, 1)), None);
+    let window = |width| Window { left: 0, top: 0, width, height: 1 };
+    assert_eq!(bicubic(&[0; 5], 2, 1, (1, 1), window(1)), None);
+    assert_eq!(bicubic(&[], 0, 0, (1, 1), window(1)), None);
+    assert_eq!(bicubic(&[0; 6], 2, 1, (1, 1), window(2)), None, "the window is larger");
+    assert_eq!(bicubic(&[0; 6], 2, 1, (1, 1), window(0)), None);
+    assert_eq!(bicubic(&[7; 6], 2, 1, (1, 1), window(1)), Some(vec![7; 3]));
     assert!(Rgbx::default().fill(&[0; 8], 2, 1, (1, 1), Filter::Bicubic, &mut [0; 3]).is_err());
 }

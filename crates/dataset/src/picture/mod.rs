@@ -18,7 +18,7 @@ use crate::{Failure, Pixels, Result};
 pub use decoder::Decoder;
 pub use encode::{StoredFormat, encode, encode_jpeg};
 pub use place::without_place;
-pub use square::Squares;
+pub use square::{Squares, pil_square};
 
 /// What a decoded picture may cost.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! The centred square that models look at.
 
-use scaling::{Filter, Rgbx};
+use scaling::{Filter, Rgbx, Window};
 
 /// A side may be so many times the other one: the scaled picture is held whole.
 const RATIO_MAX: u32 = 256;
@@ -39,11 +39,7 @@ impl Squares {
         side: u32,
         out: &mut [u8],
     ) -> Result<(), String> {
-        let scale = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
-        let (wide, high) = if width <= height { (side, scale(height, width)) } else { (scale(width, height), side) };
-        if wide.max(high) > side.saturating_mul(RATIO_MAX) {
-            return Err(format!("{width} x {height}: its sides differ by a factor above {RATIO_MAX}"));
-        }
+        let (wide, high) = scaled_size(width, height, side)?;
         let scaled = if (wide, high) == (width, height) {
             rgbx
         } else {
@@ -59,6 +55,24 @@ impl Squares {
         }
         Ok(())
     }
+}
+
+/// The square as CLIP's preprocessing makes it, to the bit, at about three times the cost of [`Squares`], whose values are
+/// one off now and then.
+pub fn pil_square(rgb: &[u8], width: u32, height: u32, side: u32) -> Result<Vec<u8>, String> {
+    let (wide, high) = scaled_size(width, height, side)?;
+    let window = Window { left: offset(wide, side), top: offset(high, side), width: side, height: side };
+    scaling::bicubic(rgb, width, height, (wide, high), window).ok_or_else(|| format!("{width} x {height}: no pixels"))
+}
+
+/// The size at which the shorter side is `side`.
+fn scaled_size(width: u32, height: u32, side: u32) -> Result<(u32, u32), String> {
+    let scale = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
+    let (wide, high) = if width <= height { (side, scale(height, width)) } else { (scale(width, height), side) };
+    if wide.max(high) > side.saturating_mul(RATIO_MAX) {
+        return Err(format!("{width} x {height}: its sides differ by a factor above {RATIO_MAX}"));
+    }
+    Ok((wide, high))
 }
 
 /// torchvision's centre crop: half of the rest, and a half rounds to the even number, as Python does.

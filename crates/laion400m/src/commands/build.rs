@@ -6,15 +6,16 @@ use anyhow::Result;
 use dataset::{Embedder, Run};
 use pipeline::build::{self, Recipe, Report};
 
-use super::{ended, model};
+use super::ended;
 use crate::Ended;
 use crate::cli::Build;
+use crate::model;
 use crate::printer::Printer;
 
 pub(super) fn run(options: &Build, printer: &Printer) -> Result<Ended> {
     let recipe = Recipe::read(&options.recipe)?;
     let folder = options.recipe.parent().unwrap_or(Path::new("."));
-    let clip = model(&recipe.embed.model)?;
+    let clip = model::named(&recipe.embed.model)?;
     let run = Run::new(&options.output);
     let report = whole_road(&recipe, folder, &*clip, &run, printer)?;
     report.publish(&run)?;

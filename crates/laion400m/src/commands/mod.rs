@@ -9,12 +9,8 @@ mod stages;
 mod stats;
 mod verify;
 
-use std::path::Path;
-use std::sync::Arc;
-
-use anyhow::{Context, Result};
-use clip::Clip;
-use dataset::{Embedder, Summary};
+use anyhow::Result;
+use dataset::Summary;
 
 use crate::Ended;
 use crate::cli::{Cli, Command};
@@ -35,15 +31,6 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<Ended> {
         Command::Stats(options) => stats::run(&options, printer),
         Command::Verify(options) => verify::run(&options, printer),
     }
-}
-
-/// Opens a model by the name people give it.
-fn model(name: &str) -> Result<Arc<dyn Embedder>> {
-    if name == "tiny" {
-        return Ok(Arc::new(Clip::tiny()));
-    }
-    let clip = Clip::open(Path::new(name)).with_context(|| format!("open model {name}"))?;
-    Ok(Arc::new(clip))
 }
 
 fn ended(summaries: &[Summary]) -> Ended {

@@ -4,15 +4,15 @@ use anyhow::Result;
 use dataset::Run;
 use search::{COUNT_MAX, Index, Options};
 
-use super::model;
 use crate::Ended;
 use crate::cli::Search;
+use crate::model;
 use crate::printer::Printer;
 
 pub(super) fn run(options: &Search, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.run);
     let index = Index::open(&run.index())?;
-    let clip = model(&options.model.model)?;
+    let clip = model::open(&options.model)?;
     if index.model() != clip.fingerprint() {
         anyhow::bail!("the index was made with another model than {:?}; name it with --model", options.model.model);
     }

@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 use dataset::{Embedder, Run};
 use search::{Index, Service};
 
-use super::model;
 use crate::Ended;
 use crate::cli::Serve;
+use crate::model;
 use crate::printer::Printer;
 
 pub(super) fn run(options: &Serve, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.run);
-    serve(&run, model(&options.model.model)?, options.host, options.port, printer)
+    serve(&run, model::open(&options.model)?, options.host, options.port, printer)
 }
 
 /// Serves until the user ends it.

@@ -8,9 +8,10 @@ use pipeline::pack::Format;
 use pipeline::{collect, embed, filter, pack};
 use serde::de::DeserializeOwned;
 
-use super::{ended, model};
+use super::ended;
 use crate::Ended;
 use crate::cli::{self, Settings};
+use crate::model;
 use crate::printer::Printer;
 
 /// The settings of `--config`, or the recipe's.
@@ -58,7 +59,7 @@ pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended>
 }
 
 pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {
-    let clip = model(&options.model.model)?;
+    let clip = model::open(&options.model)?;
     let config = embed::Config { model: options.model.model.clone(), images_only: options.images_only };
     let summary = embed::run(&config, &*clip, &options.images, &options.output, printer)?;
     let silent = summary.counts.dropped.get(Reason::NoCaption.name());
@@ -84,7 +85,7 @@ pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> 
     let is_stored = stored.is_some();
     let prompts = match stored {
         Some(prompts) => prompts,
-        None => filter::embed_prompts(&*model(&options.model.model)?)?,
+        None => filter::embed_prompts(&*model::open(&options.model)?)?,
     };
     let summary = filter::run(&config, &prompts, &options.embeddings, &options.output, printer)?;
     if !is_stored {
@@ -154,6 +155,6 @@ fn cached_bytes() -> u64 {
 pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {
     let run = Run::new(options.run);
     let output = options.output.unwrap_or_else(|| run.index());
-    let clip = model(&options.model.model)?;
+    let clip = model::open(&options.model)?;
     told(&search::build(&run, &output, &clip.fingerprint(), printer)?, printer)
 }

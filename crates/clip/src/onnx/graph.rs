@@ -1,0 +1,214 @@
+//! The towers as ONNX graphs, from the same weights that candle's are made of.
+//!
+//! Both graphs take `shape` (pictures or texts, tokens, width), `one` (the same with one token) and `ends`, the row of
+//! each token that is pooled among all tokens. Of the last block only those rows are computed, a fifteenth of all work.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::proto::{Attribute, Element, Graph, MICROSOFT};
+use crate::Precision;
+use crate::config::{Activation, Config};
+use crate::error::Result;
+use crate::transformer::Shape;
+
+/// A weight as the runtime wants it: its name, its dimensions, its values.
+pub(super) struct Weight {
+    pub(super) name: String,
+    pub(super) dimensions: Vec<usize>,
+    pub(super) values: Values,
+}
+
+pub(super) enum Values {
+    Floats(Vec<f32>),
+    /// Numbers from -64 to 63.
+    Bytes(Vec<i8>),
+}
+
+/// A graph, and the weights that belong to it.
+pub(super) struct Tower<'a> {
+    graph: Graph,
+    pub(super) weights: Vec<Weight>,
+    tensors: &'a HashMap<String, Tensor>,
+    precision: Precision,
+}
+
+impl<'a> Tower<'a> {
+    fn new(tensors: &'a HashMap<String, Tensor>, precision: Precision) -> Self {
+        Self { graph: Graph::default(), weights: Vec::new(), tensors, precision }
+    }
+
+    /// The image tower: `patches` (pictures, tokens, values of a patch), of which the first patch is 0 and stands for
+    /// the class token.
+    pub(super) fn vision(config: &Config, tensors: &'a HashMap<String, Tensor>, precision: Precision) -> Result<Self> {
+        let vision = &config.vision_config;
+        let (width, values) = (vision.hidden_size, 3 * vision.patch_size.pow(2));
+        let mut tower = Self::new(tensors, precision);
+        tower.graph.input("patches", Element::Float, &[None, None, Some(values)]);
+        tower.common_inputs();
+        let kernel = tower.tensor("vision_model.embeddings.patch_embedding.weight")?;
+        let kernel = tower.add("patches.weight", &kernel.reshape((width, values))?.t()?)?;
+        let positions = tower.tensor("vision_model.embeddings.position_embedding.weight")?;
+        let class = tower.tensor("vision_model.embeddings.class_embedding")?.reshape((1, width))?;
+        let first = (positions.narrow(0, 0, 1)? + class)?;
+        let rest = positions.narrow(0, 1, positions.dim(0)? - 1)?;
+        let positions = tower.add("positions", &Tensor::cat(&[first, rest], 0)?)?;
+        let tokens = tower.graph.node("", "MatMul", &["patches", &kernel], &[]);
+        let tokens = tower.graph.node("", "Add", &[&tokens, &positions], &[]);
+        let shape = Shape::of_vision(vision);
+        let tokens = tower.norm(&tokens, "vision_model.pre_layrnorm", &shape)?;
+        let pooled = tower.encoder(&tokens, "vision_model.encoder", &shape, false)?;
+        tower.finish(&pooled, "vision_model.post_layernorm", "visual_projection", &shape, config.projection_dim)?;
+        Ok(tower)
+    }
+
+    /// The text tower: `ids` (texts, tokens), `places`, the numbers from 0 to tokens, and `lengths`, how many tokens of
+    /// each text count.
+    pub(super) fn text(config: &Config, tensors: &'a HashMap<String, Tensor>, precision: Precision) -> Result<Self> {
+        let mut tower = Self::new(tensors, precision);
+        tower.graph.input("ids", Element::Int64, &[None, None]);
+        tower.graph.input("places", Element::Int64, &[None]);
+        tower.graph.input("lengths", Element::Int32, &[None]);
+        tower.common_inputs();
+        let table = tower.named("text_model.embeddings.token_embedding.weight")?;
+        let positions = tower.named("text_model.embeddings.position_embedding.weight")?;
+        let tokens = tower.graph.node("", "Gather", &[&table, "ids"], &[]);
+        let positions = tower.graph.node("", "Gather", &[&positions, "places"], &[]);
+        let tokens = tower.graph.node("", "Add", &[&tokens, &positions], &[]);
+        let shape = Shape::of_text(&config.text_config);
+        let pooled = tower.encoder(&tokens, "text_model.encoder", &shape, true)?;
+        tower.finish(&pooled, "text_model.final_layer_norm", "text_projection", &shape, config.projection_dim)?;
+        Ok(tower)
+    }
+
+    pub(super) fn model(&self) -> Vec<u8> {
+        self.graph.model()
+    }
+
+    fn common_inputs(&mut self) {
+        self.graph.input("shape", Element::Int64, &[Some(3)]);
+        self.graph.input("one", Element::Int64, &[Some(3)]);
+        self.graph.input("ends", Element::Int64, &[None]);
+    }
+
+    /// Tokens of shape (batch, tokens, width) to pooled ones of shape (batch, width).
+    fn encoder(&mut self, tokens: &str, name: &str, shape: &Shape, causal: bool) -> Result<String> {
+        // Products of matrices with a bias are one operator for two dimensions.
+        let mut tokens = self.graph.node("", "Flatten", &[tokens], &[("axis", Attribute::Int(2))]);
+        for layer in 0..shape.layers {
+            tokens =
+                self.block(&tokens, &format!("{name}.layers.{layer}"), shape, causal, layer + 1 == shape.layers)?;
+        }
+        Ok(tokens)
+    }
+
+    fn block(&mut self, tokens: &str, name: &str, shape: &Shape, causal: bool, last: bool) -> Result<String> {
+        let seen = self.norm(tokens, &format!("{name}.layer_norm1"), shape)?;
+        let (asking, kept) = if last {
+            let ends = |tower: &mut Self, all: &str| tower.graph.node("", "Gather", &[all, "ends"], &[]);
+            (ends(self, &seen), ends(self, tokens))
+        } else {
+            (seen.clone(), tokens.to_owned())
+        };
+        let mut heads = Vec::new();
+        for (part, of, form) in
+            [("q", &asking, if last { "one" } else { "shape" }), ("k", &seen, "shape"), ("v", &seen, "shape")]
+        {
+            let product = self.linear(of, &format!("{name}.self_attn.{part}_proj"))?;
+            heads.push(self.graph.node("", "Reshape", &[&product, form], &[]));
+        }
+        let mut inputs: Vec<&str> = heads.iter().map(String::as_str).collect();
+        if causal && last {
+            inputs.extend(["", "lengths"]); // every one of them asks from the end of its text
+        }
+        let attributes = [
+            ("num_heads", Attribute::Int(shape.heads as i64)),
+            ("unidirectional", Attribute::Int((causal && !last).into())),
+        ];
+        let mixed = self.graph.node(MICROSOFT, "MultiHeadAttention", &inputs, &attributes);
+        let mixed = self.graph.node("", "Flatten", &[&mixed], &[("axis", Attribute::Int(2))]);
+        let mixed = self.linear(&mixed, &format!("{name}.self_attn.out_proj"))?;
+        let tokens = self.graph.node("", "Add", &[&kept, &mixed], &[]);
+        let hidden = self.norm(&tokens, &format!("{name}.layer_norm2"), shape)?;
+        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc1"))?;
+        let hidden = match shape.activation {
+            Activation::QuickGelu => {
+                self.graph.node(MICROSOFT, "QuickGelu", &[&hidden], &[("alpha", Attribute::Float(1.702))])
+            }
+            Activation::Gelu => self.graph.node(MICROSOFT, "Gelu", &[&hidden], &[]),
+        };
+        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc2"))?;
+        Ok(self.graph.node("", "Add", &[&tokens, &hidden], &[]))
+    }
+
+    fn finish(&mut self, pooled: &str, norm: &str, projection: &str, shape: &Shape, dimensions: usize) -> Result<()> {
+        let pooled = self.norm(pooled, norm, shape)?;
+        let projection = self.named(&format!("{projection}.weight"))?;
+        self.graph.node_into("", "Gemm", &[&pooled, &projection], &[("transB", Attribute::Int(1))], "features");
+        self.graph.output("features", &[None, Some(dimensions)]);
+        Ok(())
+    }
+
+    fn norm(&mut self, tokens: &str, name: &str, shape: &Shape) -> Result<String> {
+        let (weight, bias) = (self.named(&format!("{name}.weight"))?, self.named(&format!("{name}.bias"))?);
+        let eps = ("epsilon", Attribute::Float(shape.eps as f32));
+        Ok(self.graph.node("", "LayerNormalization", &[tokens, &weight, &bias], &[eps]))
+    }
+
+    fn linear(&mut self, rows: &str, name: &str) -> Result<String> {
+        let bias = self.named(&format!("{name}.bias"))?;
+        if self.precision == Precision::Float32 {
+            let weight = self.named(&format!("{name}.weight"))?;
+            return Ok(self.graph.node("", "Gemm", &[rows, &weight, &bias], &[("transB", Attribute::Int(1))]));
+        }
+        let (bytes, scales) = self.add_bytes(&format!("{name}.weight"))?;
+        Ok(self.graph.node(MICROSOFT, "DynamicQuantizeMatMul", &[rows, &bytes, &scales, "", &bias], &[]))
+    }
+
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let missing = || candle_core::Error::CannotFindTensor { path: name.into() };
+        Ok(self.tensors.get(name).ok_or_else(missing)?.clone())
+    }
+
+    /// A weight of the model as it is.
+    fn named(&mut self, name: &str) -> Result<String> {
+        let tensor = self.tensor(name)?;
+        self.add(name, &tensor)
+    }
+
+    fn add(&mut self, name: &str, tensor: &Tensor) -> Result<String> {
+        let values = Values::Floats(tensor.flatten_all()?.to_vec1()?);
+        Ok(self.push(name, tensor.dims().to_vec(), values))
+    }
+
+    /// A matrix of shape (out, in) as bytes of shape (in, out) with a scale for each output.
+    ///
+    /// Seven bits: products of unsigned and signed bytes are added in pairs in 16 bits by AVX2, where eight bits would not
+    /// fit (ONNX Runtime, "Quantize ONNX models", `reduce_range`).
+    fn add_bytes(&mut self, name: &str) -> Result<(String, String)> {
+        const MOST: f32 = 63.0;
+        let matrix: Vec<Vec<f32>> = self.tensor(name)?.to_vec2()?;
+        let largest = |row: &Vec<f32>| row.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+        let scales: Vec<f32> = matrix.iter().map(|row| largest(row) / MOST).collect();
+        let (outputs, inputs) = (matrix.len(), matrix.first().map_or(0, Vec::len));
+        let mut bytes = vec![0; inputs * outputs];
+        for (output, (row, scale)) in matrix.iter().zip(&scales).enumerate() {
+            for (input, value) in row.iter().enumerate() {
+                bytes[input * outputs + output] = (value / scale).round() as i8;
+            }
+        }
+        let scales = self.push(&format!("{name}.scales"), vec![outputs], Values::Floats(scales));
+        Ok((self.push(name, vec![inputs, outputs], Values::Bytes(bytes)), scales))
+    }
+
+    fn push(&mut self, name: &str, dimensions: Vec<usize>, values: Values) -> String {
+        let element = match values {
+            Values::Floats(_) => Element::Float,
+            Values::Bytes(_) => Element::Int8,
+        };
+        self.graph.weight(name, element, &dimensions);
+        self.weights.push(Weight { name: name.into(), dimensions, values });
+        name.into()
+    }
+}

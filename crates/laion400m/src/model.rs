@@ -1,0 +1,89 @@
+//! The model that people name, and the library that runs it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clip::{Clip, Options, PRESETS, Preset};
+use dataset::Embedder;
+
+use crate::cli;
+
+/// Opens the model that the options name.
+pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
+    let tiny = options.model == "tiny";
+    let runtime = match &options.onnxruntime {
+        Some(path) => Some(library(path)?),
+        None if tiny => None, // too small to gain by it
+        None => installed(),
+    };
+    let precision = match options.precision {
+        cli::Precision::Float32 => clip::Precision::Float32,
+        cli::Precision::Int8 => clip::Precision::Int8,
+    };
+    let name = &options.model;
+    let options = Options { runtime, precision, threads: None };
+    let clip = if tiny { Clip::tiny_with(&options) } else { Clip::open_with(&folder(name)?, &options) };
+    Ok(Arc::new(clip.with_context(|| format!("open model {name}"))?))
+}
+
+/// Opens the model that a recipe names.
+pub(crate) fn named(name: &str) -> Result<Arc<dyn Embedder>> {
+    open(&cli::Model { model: name.into(), onnxruntime: None, precision: cli::Precision::Float32 })
+}
+
+/// Where the files of a model are.
+fn folder(name: &str) -> Result<PathBuf> {
+    let repository = match (name.strip_prefix("hf:"), Preset::named(name)) {
+        (Some(repository), _) => repository,
+        (None, Some(preset)) if !Path::new(name).exists() => preset.repository,
+        _ => {
+            let path = PathBuf::from(name);
+            if !path.exists() && !name.contains(['/', std::path::MAIN_SEPARATOR]) {
+                let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+                bail!("open model {name}: no such folder, and no model of that name: tiny, {}", names.join(", "));
+            }
+            return Ok(path);
+        }
+    };
+    let cache = cache().context("no home folder, so no cache of the Hugging Face Hub: set HF_HOME")?;
+    clip::cached(&cache, repository).with_context(|| {
+        let size = PRESETS.iter().find(|preset| preset.repository == repository).map(|preset| preset.megabytes);
+        let size = size.map(|megabytes| format!(" ({megabytes} MB)")).unwrap_or_default();
+        let cache = cache.display();
+        format!("open model {name}: {cache} does not have it{size}; hint: fetch it with `hf download {repository}`")
+    })
+}
+
+/// The cache of `huggingface_hub` (its page "Environment variables").
+fn cache() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || set("HF_HOME").or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
+    set("HF_HUB_CACHE").or_else(|| Some(home()?.join("hub")))
+}
+
+/// ONNX Runtime where it usually is.
+fn installed() -> Option<PathBuf> {
+    if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        return Some(path.into());
+    }
+    let packages = PathBuf::from(env::var_os("VIRTUAL_ENV")?).join("lib");
+    let folders = fs_err::read_dir(packages).ok()?.flatten().map(|entry| entry.path());
+    folders.filter_map(|python| library(&python.join("site-packages/onnxruntime/capi")).ok()).next()
+}
+
+/// The library itself, or the one in a folder.
+fn library(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.into());
+    }
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        ["libonnxruntime.so", "libonnxruntime.dylib", "onnxruntime.dll"].iter().any(|start| name.starts_with(start))
+            || name.starts_with("libonnxruntime.") && name.ends_with(".dylib")
+    };
+    let mut found: Vec<_> = fs_err::read_dir(path)?.flatten().map(|entry| entry.path()).filter(is_library).collect();
+    found.sort();
+    found.pop().with_context(|| format!("{}: no libonnxruntime in it", path.display()))
+}

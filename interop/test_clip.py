@@ -1,0 +1,68 @@
+"""The included CLIP in ONNX Runtime, as people install it."""
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture(scope="module")
+def embedded(program, run, tmp_path_factory):
+    """Embeds the pictures of the run, and gives the two matrices and the metadata."""
+
+    def embed(*options, environment=None):
+        output = tmp_path_factory.mktemp("embeddings")
+        command = [program, "embed", run / "packages/webdataset", "-o", output, "--quiet", *options]
+        subprocess.run(command, check=True, env=os.environ | (environment or {}))
+        matrices = [np.load(output / f"{kind}_emb/{kind}_emb_0.npy").astype(np.float32) for kind in ("img", "text")]
+        return *matrices, pq.read_table(output / "metadata/metadata_0.parquet")
+
+    return embed
+
+
+@pytest.fixture(scope="module")
+def library():
+    """The folder of ONNX Runtime's library in its Python package."""
+    return Path(importlib.util.find_spec("onnxruntime").origin).parent / "capi"
+
+
+def cosines(a, b):
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_onnx_runtime_gives_what_candle_gives(embedded, library):
+    candle, runtime = embedded(), embedded("--onnxruntime", library)
+    assert len(candle[0]) > 300
+    for ours, theirs in zip(candle[:2], runtime[:2], strict=True):
+        assert cosines(ours, theirs).min() > 0.99999
+    keys = [table.column("key").to_pylist() for table in (candle[2], runtime[2])]
+    assert keys[0] == keys[1]
+
+
+def test_eight_bits_come_close(embedded, library):
+    exact, fast = embedded(), embedded("--onnxruntime", library, "--precision", "int8")
+    assert cosines(exact[0], fast[0]).min() > 0.99 and cosines(exact[1], fast[1]).min() > 0.99
+    similarity = [(images * texts).sum(1) for images, texts, _ in (exact, fast)]
+    changed = ((similarity[0] >= 0.3) != (similarity[1] >= 0.3)).mean()
+    assert changed < 0.02
+
+
+def test_what_is_missing_is_named(program, run, tmp_path):
+    def told(*options):
+        command = [program, "embed", run / "packages/webdataset", "-o", tmp_path / "none", *options]
+        run_ = subprocess.run(command, env=os.environ | {"HF_HOME": str(tmp_path)}, capture_output=True, text=True)
+        assert run_.returncode == 2
+        return run_.stderr
+
+    (tmp_path / "empty").mkdir()
+    assert "no libonnxruntime in it" in told("--onnxruntime", tmp_path / "empty")
+    (tmp_path / "libonnxruntime.so").write_bytes(b"no library")
+    assert "libonnxruntime.so" in told("--onnxruntime", tmp_path / "libonnxruntime.so")
+    assert "int8" in told("--precision", "int8")
+    assert "hf download openai/clip-vit-base-patch32" in told("--model", "ViT-B/32")
+    assert "hf download somebody/clip" in told("--model", "hf:somebody/clip")
+    assert "no such folder" in told("--model", "RN50")
