@@ -143,7 +143,11 @@ def main():
 
         for quick in (True, False):
             model = open_clip.create_model("ViT-B-32", force_quick_gelu=quick).float().eval()
-            save_file({name: value.contiguous() for name, value in model.state_dict().items()}, clip_folder / "open_clip_model.safetensors")
+            weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+            if quick:
+                torch.save(weights, clip_folder / "open_clip_pytorch_model.bin")
+            else:
+                save_file(weights, clip_folder / "open_clip_model.safetensors")  # which is looked for first
             described = open_clip.get_model_config("ViT-B-32") | {"quick_gelu": quick}
             (clip_folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": described}))
             (clip_folder / "tokenizer.json").write_bytes((model_folder / "tokenizer.json").read_bytes())

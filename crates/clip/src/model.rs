@@ -132,6 +132,9 @@ impl Clip {
             let tokenizer = Tokenizer::new(tokenizer, config.text_config.max_position_embeddings)?;
             return Ok(Self { config, tokenizer, towers: Towers::Onnx(towers), fingerprint });
         }
+        if cfg!(not(feature = "onnxruntime")) && options.runtime.is_some() {
+            return Err(Error::Runtime("this program was built without the feature `onnxruntime`".into()));
+        }
         if options.precision == Precision::Int8 {
             return Err(Error::Runtime("int8 needs its library, and there is none".into()));
         }

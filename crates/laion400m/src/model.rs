@@ -65,6 +65,9 @@ fn cache() -> Option<PathBuf> {
 
 /// ONNX Runtime where it usually is.
 fn installed() -> Option<PathBuf> {
+    if cfg!(not(feature = "onnxruntime")) {
+        return None;
+    }
     if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         return Some(path.into());
     }
