@@ -137,7 +137,7 @@ fn what_is_wrong_with_a_folder_is_said() {
     let mut other = config();
     other.vision_config.patch_size = 16;
     write(path, &other, &weights);
-    told("another shape", &["position_embedding"]);
+    told("another shape", &["patch_embedding", "[64, 3, 16, 16]"]);
     other.vision_config.patch_size = 7;
     write(path, &other, &weights);
     told("no whole number of patches", &["patch_size"]);
