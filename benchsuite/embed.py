@@ -23,7 +23,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 ROUNDS = 3
 BATCH = 32
-SAMPLES = 128
+SAMPLES = 64
 CAPTION = "a small red circle and a large blue square, on the left side of a green field"  # 18 tokens
 
 

@@ -84,6 +84,17 @@ fn a_profile_is_followed_to_srgb_and_a_broken_one_passed_over() {
 }
 
 #[test]
+fn a_profile_is_passed_over_on_request() {
+    let mut decoder = Decoder::new(Limits::default()).without_profiles();
+    for (name, within) in [("linear.png", 0), ("linear.jpg", 2), ("srgb.png", 0)] {
+        let picture = decoder.picture(&file(name), Needed::All).expect(name);
+        let found = squares(&picture.pixels);
+        assert!(furthest(found, COLOURS) <= within, "{name}: {found:?}");
+        assert!(picture.as_in_file, "{name}");
+    }
+}
+
+#[test]
 fn too_many_pixels_are_told_in_every_format() {
     for name in ["gif.gif", "lzw.tiff", "palette.png", "bmp.bmp", "grey.jpg", "cmyk.jpg"] {
         let (failure, text) = decode(&file(name), Limits { pixels_max: 255 }).expect_err("16 x 16 are 256");

@@ -16,6 +16,7 @@ use crate::{Failure, Pixels};
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
+    profiles: bool,
     jpegs: Option<Jpegs>,
     squares: Squares,
     rgbx: Vec<u8>,
@@ -31,7 +32,13 @@ fn damaged(cause: impl ToString) -> (Failure, String) {
 impl Decoder {
     /// Decodes pictures within these limits.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, jpegs: Jpegs::new().ok(), squares: Squares::default(), rgbx: Vec::new() }
+        Self { limits, profiles: true, jpegs: Jpegs::new().ok(), squares: Squares::default(), rgbx: Vec::new() }
+    }
+
+    /// Takes colours as they are in the file, whatever its profile says of them: as PIL's `convert("RGB")` does, and with it
+    /// everybody who trained a CLIP.
+    pub fn without_profiles(self) -> Self {
+        Self { profiles: false, ..self }
     }
 
     /// All pixels.
@@ -45,7 +52,8 @@ impl Decoder {
         unpanicked(|| {
             let format = Format::of(bytes).ok_or_else(not_an_image)?;
             let jpeg = if format == Format::Jpeg { self.jpeg(bytes, needed)? } else { None };
-            let raster = jpeg.map_or_else(|| general::decode(bytes, self.limits), Ok)?;
+            let mut raster = jpeg.map_or_else(|| general::decode(bytes, self.limits), Ok)?;
+            raster.profile = raster.profile.filter(|_| self.profiles);
             finish(bytes, format, raster)
         })
     }

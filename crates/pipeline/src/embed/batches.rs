@@ -88,8 +88,9 @@ impl Waiting {
             let pixels = pixels(decoder, &sample.picture);
             (sample.row, sample.number, pixels)
         };
-        let decoded: Vec<_> =
-            threads.install(|| samples.into_par_iter().map_init(|| Decoder::new(Limits::default()), decode).collect());
+        let decoded: Vec<_> = threads.install(|| {
+            samples.into_par_iter().map_init(|| Decoder::new(Limits::default()).without_profiles(), decode).collect()
+        });
         for (mut row, number, pixels) in decoded {
             match pixels {
                 Ok(pixels) => {
