@@ -387,7 +387,7 @@ pub(crate) struct Model {
     /// or the active Python environment has it, for all models but tiny]
     #[arg(long, value_name = "PATH")]
     pub(crate) onnxruntime: Option<PathBuf>,
-    /// 8 bits cost half as much and come close; they need ONNX Runtime
+    /// 8 bits cost six tenths and come close; they need ONNX Runtime
     #[arg(long, value_enum, default_value = "float32")]
     pub(crate) precision: Precision,
 }

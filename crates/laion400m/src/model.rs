@@ -83,8 +83,7 @@ fn library(path: &Path) -> Result<PathBuf> {
     }
     let is_library = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        ["libonnxruntime.so", "libonnxruntime.dylib", "onnxruntime.dll"].iter().any(|start| name.starts_with(start))
-            || name.starts_with("libonnxruntime.") && name.ends_with(".dylib")
+        name.starts_with("libonnxruntime.") || name == "onnxruntime.dll"
     };
     let mut found: Vec<_> = fs_err::read_dir(path)?.flatten().map(|entry| entry.path()).filter(is_library).collect();
     found.sort();

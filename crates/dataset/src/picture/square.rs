@@ -67,12 +67,12 @@ pub fn pil_square(rgb: &[u8], width: u32, height: u32, side: u32) -> Result<Vec<
 
 /// The size at which the shorter side is `side`.
 fn scaled_size(width: u32, height: u32, side: u32) -> Result<(u32, u32), String> {
-    let scale = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
-    let (wide, high) = if width <= height { (side, scale(height, width)) } else { (scale(width, height), side) };
-    if wide.max(high) > side.saturating_mul(RATIO_MAX) {
+    // First, for the longer side of another picture may not fit a number.
+    if !Squares::takes(width, height) {
         return Err(format!("{width} x {height}: its sides differ by a factor above {RATIO_MAX}"));
     }
-    Ok((wide, high))
+    let scale = |long: u32, short: u32| (u64::from(side) * u64::from(long) / u64::from(short)) as u32;
+    Ok(if width <= height { (side, scale(height, width)) } else { (scale(width, height), side) })
 }
 
 /// torchvision's centre crop: half of the rest, and a half rounds to the even number, as Python does.
@@ -110,6 +110,8 @@ mod tests {
     fn a_one_pixel_picture_and_a_thread_are_no_panic() {
         assert!(square(&[1, 2, 3], 1, 1, 64).is_ok());
         assert!(square(&vec![7; 180_000], 1, 60_000, 64).is_err());
+        // Scaled, it would be 2^32 + 32 pixels high.
+        assert!(scaled_size(1, 134_217_729, 32).is_err());
         for (height, taken) in [(256, true), (257, false), (10_000, false)] {
             assert_eq!((Squares::takes(1, height), Squares::takes(height, 1)), (taken, taken), "{height}");
             assert!(!taken || square(&vec![7; height as usize * 3], 1, height, 64).is_ok());

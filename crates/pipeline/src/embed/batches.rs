@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use dataset::picture::{Decoder, Limits, Squares};
+use dataset::picture::{self, Decoder, Limits, Squares};
 use dataset::samples::{Found, Further, Sample, SampleShard};
 use dataset::schema::EmbeddingRow;
 use dataset::{Error, Failure, Pixels, Reason, Result, Status, encoded};
@@ -54,8 +54,12 @@ pub(super) fn send(
             Found::Sample(sample) => match refused(&sample.row, texts) {
                 Some(reason) => waiting.batch.lost.push((Status::Dropped(reason), 1)),
                 None => {
-                    let size = encoded::dimensions(&sample.picture);
-                    waiting.pixels += size.map_or(0, |(width, height)| width as u64 * height as u64);
+                    waiting.pixels += match encoded::dimensions(&sample.picture) {
+                        Some((width, height)) => width as u64 * height as u64,
+                        // Another decoder may make something of it, as large as it may be.
+                        None if picture::is_image(&sample.picture) => Limits::default().pixels_max,
+                        None => 0,
+                    };
                     waiting.bytes += sample.picture.len() + sample.row.caption.len();
                     waiting.samples.push(*sample);
                 }

@@ -21,7 +21,7 @@ use batches::Batch;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `tiny`, the model that comes with the program, or a folder with a Hugging Face CLIP.
+    /// `tiny`, the model that comes with the program, or another as `--model` takes it.
     pub model: String,
     /// Embeds pictures alone, with captions or without. Later stages need both.
     pub images_only: bool,
