@@ -32,7 +32,7 @@ pub fn bicubic(rgb: &[u8], width: u32, height: u32, wanted: (u32, u32), window: 
     {
         return None;
     }
-    // Vertically first where that takes more away; Pillow 13.0, found by trying 1,500 sizes. Before, it never was.
+    // Vertically first where that takes more away; Pillow 13.0, found by trying 1,477 sizes. Before, it never was.
     let (across, down) = (i64::from(width) - i64::from(wanted.0), i64::from(height) - i64::from(wanted.1));
     Some(pulp::Arch::new().dispatch(Passes {
         rgb,

@@ -57,7 +57,7 @@ impl Squares {
     }
 }
 
-/// The square as CLIP's preprocessing makes it, to the bit, at about three times the cost of [`Squares`], whose values are
+/// The square as CLIP's preprocessing makes it, to the bit, and more slowly than by [`Squares`], whose values are
 /// one off now and then.
 pub fn pil_square(rgb: &[u8], width: u32, height: u32, side: u32) -> Result<Vec<u8>, String> {
     let (wide, high) = scaled_size(width, height, side)?;
