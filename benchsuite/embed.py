@@ -1,7 +1,8 @@
 """What embedding costs with the same weights: `transformers`, open_clip, ONNX Runtime from Python, and ours.
 
-usage: embed.py PROGRAM EMBED_SPEED MODEL PICTURES, in a venv with requirements-embed.txt. EMBED_SPEED is the example of crates/clip,
-MODEL a folder of a ViT-B/32 such as the example `random_model` writes, with CLIP's own tokenizer.json, PICTURES a folder of JPEGs.
+usage: embed.py PROGRAM EMBED_SPEED MODEL PICTURES CAPTIONS, in a venv with requirements-embed.txt. EMBED_SPEED is the example of
+crates/clip, MODEL a folder of a ViT-B/32 such as the example `random_model` writes, with CLIP's own tokenizer.json, PICTURES a folder
+of JPEGs, CAPTIONS a file of alt texts, one on each line, as many as the batches of 32 fill.
 """
 
 import io
@@ -23,8 +24,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 ROUNDS = 3
 BATCH = 32
-SAMPLES = 64
-CAPTION = "a small red circle and a large blue square, on the left side of a green field"  # 18 tokens
+SAMPLES = 256
 
 
 def cpu_seconds():
@@ -77,27 +77,30 @@ class Text(torch.nn.Module):
         return self.model.text_projection(self.model.text_model(input_ids=ids).pooler_output)
 
 
-def ours(embed_speed, model, *options):
+def ours(embed_speed, *options):
     """Pictures, texts of 77 tokens and captions a CPU second, as the example prints them."""
-    run = subprocess.run([embed_speed, model, *options], stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run([embed_speed, *options], stdout=subprocess.PIPE, text=True, check=True)
     return [float(line.rsplit(": ")[1].split()[0]) for line in run.stdout.splitlines()]
 
 
-def samples(pictures, tar):
+def samples(pictures, captions):
     paths = sorted(path for path in Path(pictures).iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
-    found = [paths[at % len(paths)].read_bytes() for at in range(SAMPLES)]
+    return [(paths[at % len(paths)].read_bytes(), captions[at % len(captions)]) for at in range(SAMPLES)]
+
+
+def write_tar(tar, found):
+    tar.parent.mkdir()
     with tarfile.open(tar, "w") as out:
-        for at, picture in enumerate(found):
-            for ending, content in ((".jpg", picture), (".txt", f"{CAPTION} {at}".encode())):
+        for at, (picture, caption) in enumerate(found):
+            for ending, content in ((".jpg", picture), (".txt", caption.encode())):
                 info = tarfile.TarInfo(f"{at:09d}{ending}")
                 info.size = len(content)
                 out.addfile(info, io.BytesIO(content))
-    return found
 
 
 @torch.no_grad()
 def main():
-    program, embed_speed, folder, pictures = sys.argv[1:]
+    program, embed_speed, folder, pictures, caption_file = sys.argv[1:]
     library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
     torch.set_num_threads(1)
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, one thread each; torch ", end="")
@@ -106,56 +109,73 @@ def main():
     exportable = CLIPModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     pixels = torch.rand(BATCH, 3, 224, 224)
-    captions = tokenizer([CAPTION] * BATCH, return_tensors="pt").input_ids
-    full = tokenizer([CAPTION * 8] * BATCH, return_tensors="pt", truncation=True, max_length=77).input_ids
+    lines = Path(caption_file).read_text().splitlines()
+    captions = [
+        tokenizer(lines[start : start + BATCH], padding=True, truncation=True, max_length=77, return_tensors="pt").input_ids
+        for start in range(0, len(lines), BATCH)
+    ]
+    full = tokenizer(["one two three four five six seven eight nine ten " * 8] * BATCH, truncation=True, max_length=77, return_tensors="pt").input_ids
+    tokens = sum(len(ids) for ids in tokenizer(lines, truncation=True, max_length=77).input_ids) / len(lines)
+    print(f"{len(lines)} captions of {tokens:.1f} tokens in the mean\n")
     with tempfile.TemporaryDirectory() as temporary:
         temporary = Path(temporary)
         vision = Exported(Vision(exportable), pixels, ["pixels"], temporary / "vision.onnx")
         text = Exported(Text(exportable), full, ["ids"], temporary / "text.onnx")
+
+
+        def texts(run):
+            """Each as a whole batch, and captions padded to the longest of theirs."""
+            return [per_second(lambda: run(full), BATCH), per_second(lambda: [run(ids) for ids in captions], len(lines))]
+
+        speed = (embed_speed, folder, caption_file)
         table = {
-            "PyTorch": [per_second(lambda: Vision(model)(pixels), BATCH)]
-            + [per_second(lambda ids=ids: Text(model)(ids), BATCH) for ids in (full, captions)],
-            "ONNX Runtime from Python": [per_second(lambda: vision(pixels.numpy()), BATCH)]
-            + [per_second(lambda ids=ids: text(ids.numpy()), BATCH) for ids in (full, captions)],
-            "laion400m, candle": ours(embed_speed, folder, "candle"),
-            "laion400m, ONNX Runtime": ours(embed_speed, folder, library),
-            "laion400m, ONNX Runtime, int8": ours(embed_speed, folder, library, "int8"),
+            "PyTorch": [per_second(lambda: Vision(model)(pixels), BATCH), *texts(Text(model))],
+            "ONNX Runtime from Python": [per_second(lambda: vision(pixels.numpy()), BATCH), *texts(lambda ids: text(ids.numpy()))],
+            "laion400m, candle": ours(*speed, "candle"),
+            "laion400m, ONNX Runtime": ours(*speed, library),
+            "laion400m, ONNX Runtime, int8": ours(*speed, library, "int8"),
         }
-        print("| a CPU second | pictures | texts of 77 tokens | captions of 18 tokens |")
+        print("| a CPU second | pictures | texts of 77 tokens | captions |")
         print("|---|---|---|---|")
         for name, rates in table.items():
             print(f"| {name} |" + "|".join(f" {rate:.1f} " for rate in rates) + "|", flush=True)
 
-        (temporary / "tars").mkdir()
-        found = samples(pictures, temporary / "tars/00000.tar")
+        found = samples(pictures, lines)
+        write_tar(temporary / "all/00000.tar", found)
+        write_tar(temporary / "one/00000.tar", found[:1])
         preprocess = image_transform(224, is_train=False)
 
         def theirs(images, texts):
             for start in range(0, SAMPLES, BATCH):
-                batch = [preprocess(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in found[start : start + BATCH]]
-                ids = tokenizer([f"{CAPTION} {at}" for at in range(start, start + BATCH)], padding="max_length", max_length=77, return_tensors="pt")
+                part = found[start : start + BATCH]
+                batch = [preprocess(Image.open(io.BytesIO(picture)).convert("RGB")) for picture, _ in part]
+                ids = tokenizer([caption for _, caption in part], padding="max_length", truncation=True, max_length=77, return_tensors="pt")
                 for features in (images(torch.stack(batch)), texts(ids.input_ids)):
                     features = np.asarray(features)
                     (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float16)
 
-        def our_program(*options):
+        def our_program(precision):
+            """What all samples cost beyond the first, with which a model is opened: Python has opened its own before."""
             runs = iter(range(100))
 
-            def run():
-                command = [program, "embed", temporary / "tars", "-o", temporary / f"out-{options[-1]}-{next(runs)}", "--model", folder, "--quiet"]
-                subprocess.run([str(part) for part in [*command, "--onnxruntime", library, "--precision", *options]], check=True)
+            def run(tars):
+                command = [program, "embed", temporary / tars, "-o", temporary / f"out-{precision}-{next(runs)}", "--model", folder]
+                command += ["--onnxruntime", library, "--precision", precision, "--quiet"]
+                subprocess.run([str(part) for part in command], check=True)
 
-            return run
+            whole, first = per_second(lambda: run("all"), SAMPLES), per_second(lambda: run("one"), 1)
+            return (SAMPLES - 1) / (SAMPLES / whole - 1 / first)
 
         print("\n| tar of JPEGs and captions to float16, samples a CPU second | |")
         print("|---|---|")
-        for name, run in {
-            "PyTorch, PIL, 77 tokens": lambda: theirs(Vision(model), Text(model)),
-            "ONNX Runtime from Python, PIL, 77 tokens": lambda: theirs(lambda batch: vision(batch.numpy()), lambda ids: text(ids.numpy())),
-            "laion400m, float32": our_program("float32"),
-            "laion400m, int8": our_program("int8"),
-        }.items():
-            print(f"| {name} | {per_second(run, SAMPLES):.2f} |", flush=True)
+        onnx = (lambda batch: vision(batch.numpy()), lambda ids: text(ids.numpy()))
+        for name, rate in (
+            ("PyTorch, PIL, 77 tokens", lambda: per_second(lambda: theirs(Vision(model), Text(model)), SAMPLES)),
+            ("ONNX Runtime from Python, PIL, 77 tokens", lambda: per_second(lambda: theirs(*onnx), SAMPLES)),
+            ("laion400m, float32", lambda: our_program("float32")),
+            ("laion400m, int8", lambda: our_program("int8")),
+        ):
+            print(f"| {name} | {rate():.2f} |", flush=True)
 
 
 main()

@@ -1,7 +1,7 @@
 """Compares our embeddings with `transformers` and open_clip: a random ViT-B/32, written once by each of them.
 
-usage: clip_fidelity.py PROGRAM TOKENIZE PICTURES [PATH_OF_ONNXRUNTIME], in a Python with torch, transformers and open_clip. TOKENIZE
-is the example `tokenize` of crates/clip; PICTURES a folder of pictures.
+usage: clip_fidelity.py PROGRAM TOKENIZE PICTURES [PATH_OF_ONNXRUNTIME [IMAGES]], in a Python with torch, transformers and open_clip.
+TOKENIZE is the example `tokenize` of crates/clip; PICTURES a folder of pictures; IMAGES those of a run of the demo.
 """
 
 import json
@@ -104,9 +104,18 @@ def compared(what, ours, theirs, least):
     return all(found.min() >= bound for found, bound in zip(cosines, least, strict=True))
 
 
+def sides(program, images, folder, runtime):
+    """How many rows another precision brings to the other side of 0.3, with the included model, which knows these pictures."""
+    above = []
+    for precision in ("float32", "int8"):
+        ours = embedded(program, images, "tiny", folder / f"tiny-{precision}", *runtime, "--precision", precision)
+        above.append((ours[0] * ours[1]).sum(1) >= 0.3)
+    print(f"int8, included model: {(above[0] != above[1]).sum()} of {len(above[0])} rows change sides of 0.3, of which {above[0].sum()} are above")
+
+
 def main():
-    program, tokenize, pictures, *runtime = sys.argv[1:]
-    runtime = ["--onnxruntime", runtime[0]] if runtime else []
+    program, tokenize, pictures, *rest = sys.argv[1:]
+    runtime = ["--onnxruntime", rest[0]] if rest else []
     torch.manual_seed(SEED)
     ended = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -114,6 +123,8 @@ def main():
         model_folder, clip_folder, tars = (folder / name for name in ("transformers", "open_clip", "tars"))
         for made in (model_folder, clip_folder, tars):
             made.mkdir()
+        if rest[1:]:
+            sides(program, rest[1], folder, runtime)
         tokenizer = vocabulary(model_folder)
         ended.append(tokens_are_equal(tokenize, model_folder, tokenizer))
         captions = [text.replace("\0", "") or "nothing" for text in texts(1500) if text.strip()][:500]

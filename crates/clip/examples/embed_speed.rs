@@ -1,8 +1,10 @@
 //! Prints how many pictures and texts a CPU second embeds.
 //!
 //! ```text
-//! cargo run --release -p clip --example embed_speed -- MODEL_FOLDER [ONNXRUNTIME_LIBRARY [int8]]
+//! cargo run --release -p clip --example embed_speed -- MODEL_FOLDER CAPTIONS [ONNXRUNTIME_LIBRARY [int8]]
 //! ```
+//!
+//! CAPTIONS is a file with one on each line.
 
 #![allow(clippy::print_stdout)] // it is here to print
 
@@ -14,10 +16,13 @@ use dataset::{Embedder, Pixels};
 
 const ROUNDS: usize = 3;
 const BATCH: usize = 32;
+/// Captions that `embed` has at once.
+const TOGETHER: usize = 512;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().context("a model")?);
+    let captions = arguments.next().context("captions")?;
     let runtime = arguments.next().filter(|library| library != "candle").map(PathBuf::from);
     let precision = if arguments.next().is_some() { Precision::Int8 } else { Precision::Float32 };
     let clip = Clip::open_with(&folder, &Options { runtime, precision, threads: Some(1) })?;
@@ -25,14 +30,13 @@ fn main() -> Result<()> {
     let picture = Pixels::new(224, 224, (0..224 * 224 * 3).map(noise).collect()).context("a picture")?;
     let pictures = vec![picture; BATCH];
     let long = "one two three four five six seven eight nine ten ".repeat(8);
-    let texts: [(&str, &str); 2] = [
-        ("77 tokens", &long),
-        ("a caption of 18 tokens", "a small red circle and a large blue square, on the left side of a green field"),
-    ];
+    let captions = fs_err::read_to_string(captions)?;
+    let captions: Vec<&str> = captions.lines().collect();
     measure("pictures", || Ok(clip.images(&pictures)?.len()))?;
-    for (what, text) in texts {
-        measure(what, || Ok(clip.texts(&[text; BATCH])?.len()))?;
-    }
+    measure("77 tokens", || Ok(clip.texts(&[long.as_str(); BATCH])?.len()))?;
+    measure("captions", || {
+        captions.chunks(TOGETHER).map(|texts| Ok(clip.texts(texts)?.len())).sum::<Result<usize>>()
+    })?;
     Ok(())
 }
 

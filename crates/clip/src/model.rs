@@ -189,13 +189,18 @@ impl Embedder for Clip {
         Ok(all)
     }
 
-    /// Texts of like length go through together, for a batch is as wide as its longest.
+    /// Texts of like length go through together, for a batch costs as if all were as long as its longest.
     fn texts(&self, batch: &[&str]) -> dataset::Result<Vec<Embedding>> {
         let ids: Vec<_> = batch.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<_>>()?;
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_key(|&text| ids[text].len());
         let mut all = vec![None; ids.len()];
-        for part in order.chunks(BATCH) {
+        let mut rest = &order[..];
+        while let Some(&shortest) = rest.first() {
+            let longest = ids[shortest].len() * 5 / 4 + 1;
+            let count = rest.iter().take(BATCH).take_while(|&&text| ids[text].len() <= longest).count();
+            let (part, others) = rest.split_at(count);
+            rest = others;
             let together: Vec<_> = part.iter().map(|&text| ids[text].clone()).collect();
             let embeddings = embeddings(&self.token_features(&together)?)?;
             part.iter().zip(embeddings).for_each(|(&text, embedding)| all[text] = Some(embedding));

@@ -22,7 +22,6 @@ pub(super) struct Weight {
 
 pub(super) enum Values {
     Floats(Vec<f32>),
-    /// Numbers from -64 to 63.
     Bytes(Vec<i8>),
 }
 
@@ -48,13 +47,22 @@ impl<'a> Tower<'a> {
         tower.graph.input("patches", Element::Float, &[None, None, Some(values)]);
         tower.common_inputs();
         let kernel = tower.tensor("vision_model.embeddings.patch_embedding.weight")?;
-        let kernel = tower.add("patches.weight", &kernel.reshape((width, values))?.t()?)?;
+        let kernel = kernel.reshape((width, values))?;
         let positions = tower.tensor("vision_model.embeddings.position_embedding.weight")?;
         let class = tower.tensor("vision_model.embeddings.class_embedding")?.reshape((1, width))?;
         let first = (positions.narrow(0, 0, 1)? + class)?;
         let rest = positions.narrow(0, 1, positions.dim(0)? - 1)?;
         let positions = tower.add("positions", &Tensor::cat(&[first, rest], 0)?)?;
-        let tokens = tower.graph.node("", "MatMul", &["patches", &kernel], &[]);
+        let tokens = match precision {
+            Precision::Float32 => {
+                let kernel = tower.add("patches.weight", &kernel.t()?)?;
+                tower.graph.node("", "MatMul", &["patches", &kernel], &[])
+            }
+            Precision::Int8 => {
+                let (bytes, scales) = tower.add_bytes("patches.weight", &kernel)?;
+                tower.graph.node(MICROSOFT, "DynamicQuantizeMatMul", &["patches", &bytes, &scales], &[])
+            }
+        };
         let tokens = tower.graph.node("", "Add", &[&tokens, &positions], &[]);
         let shape = Shape::of_vision(vision);
         let tokens = tower.norm(&tokens, "vision_model.pre_layrnorm", &shape)?;
@@ -115,7 +123,7 @@ impl<'a> Tower<'a> {
         for (part, of, form) in
             [("q", &asking, if last { "one" } else { "shape" }), ("k", &seen, "shape"), ("v", &seen, "shape")]
         {
-            let product = self.linear(of, &format!("{name}.self_attn.{part}_proj"))?;
+            let product = self.linear(of, &format!("{name}.self_attn.{part}_proj"), self.precision)?;
             heads.push(self.graph.node("", "Reshape", &[&product, form], &[]));
         }
         let mut inputs: Vec<&str> = heads.iter().map(String::as_str).collect();
@@ -128,17 +136,20 @@ impl<'a> Tower<'a> {
         ];
         let mixed = self.graph.node(MICROSOFT, "MultiHeadAttention", &inputs, &attributes);
         let mixed = self.graph.node("", "Flatten", &[&mixed], &[("axis", Attribute::Int(2))]);
-        let mixed = self.linear(&mixed, &format!("{name}.self_attn.out_proj"))?;
+        // The first tokens of a text mix few others and are far larger than the rest, of which bytes of one scale would
+        // leave little: with them the least cosine of 500 texts was 0.9989, without 0.9993.
+        let exact = if causal { Precision::Float32 } else { self.precision };
+        let mixed = self.linear(&mixed, &format!("{name}.self_attn.out_proj"), exact)?;
         let tokens = self.graph.node("", "Add", &[&kept, &mixed], &[]);
         let hidden = self.norm(&tokens, &format!("{name}.layer_norm2"), shape)?;
-        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc1"))?;
+        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc1"), self.precision)?;
         let hidden = match shape.activation {
             Activation::QuickGelu => {
                 self.graph.node(MICROSOFT, "QuickGelu", &[&hidden], &[("alpha", Attribute::Float(1.702))])
             }
             Activation::Gelu => self.graph.node(MICROSOFT, "Gelu", &[&hidden], &[]),
         };
-        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc2"))?;
+        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc2"), self.precision)?;
         Ok(self.graph.node("", "Add", &[&tokens, &hidden], &[]))
     }
 
@@ -156,13 +167,14 @@ impl<'a> Tower<'a> {
         Ok(self.graph.node("", "LayerNormalization", &[tokens, &weight, &bias], &[eps]))
     }
 
-    fn linear(&mut self, rows: &str, name: &str) -> Result<String> {
+    fn linear(&mut self, rows: &str, name: &str, precision: Precision) -> Result<String> {
         let bias = self.named(&format!("{name}.bias"))?;
-        if self.precision == Precision::Float32 {
+        if precision == Precision::Float32 {
             let weight = self.named(&format!("{name}.weight"))?;
             return Ok(self.graph.node("", "Gemm", &[rows, &weight, &bias], &[("transB", Attribute::Int(1))]));
         }
-        let (bytes, scales) = self.add_bytes(&format!("{name}.weight"))?;
+        let name = format!("{name}.weight");
+        let (bytes, scales) = self.add_bytes(&name, &self.tensor(&name)?)?;
         Ok(self.graph.node(MICROSOFT, "DynamicQuantizeMatMul", &[rows, &bytes, &scales, "", &bias], &[]))
     }
 
@@ -184,13 +196,19 @@ impl<'a> Tower<'a> {
 
     /// A matrix of shape (out, in) as bytes of shape (in, out) with a scale for each output.
     ///
-    /// Seven bits: products of unsigned and signed bytes are added in pairs in 16 bits by AVX2, where eight bits would not
-    /// fit (ONNX Runtime, "Quantize ONNX models", `reduce_range`).
-    fn add_bytes(&mut self, name: &str) -> Result<(String, String)> {
-        const MOST: f32 = 63.0;
-        let matrix: Vec<Vec<f32>> = self.tensor(name)?.to_vec2()?;
-        let largest = |row: &Vec<f32>| row.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-        let scales: Vec<f32> = matrix.iter().map(|row| largest(row) / MOST).collect();
+    /// AVX2 multiplies an activation, 0 to 255, with a weight, and adds two such products in 16 bits (ONNX Runtime,
+    /// "Quantize ONNX models", which therefore has `reduce_range`: all weights in 7 bits). What must fit is the sum: the
+    /// scale is the finest with which no two neighbours overflow, which leaves most rows nearly 8 bits.
+    fn add_bytes(&mut self, name: &str, matrix: &Tensor) -> Result<(String, String)> {
+        // 128 * 255 fits, and rounding both may add 1.
+        const MOST: f32 = 127.0;
+        let matrix: Vec<Vec<f32>> = matrix.to_vec2()?;
+        let reach = |pair: &[f32]| {
+            let sum = |sign: f32| pair.iter().map(|value| (sign * value).max(0.0)).sum::<f32>();
+            sum(1.0).max(sum(-1.0))
+        };
+        let scale = |row: &Vec<f32>| row.chunks(2).map(reach).fold(f32::MIN_POSITIVE, f32::max) / MOST;
+        let scales: Vec<f32> = matrix.iter().map(scale).collect();
         let (outputs, inputs) = (matrix.len(), matrix.first().map_or(0, Vec::len));
         let mut bytes = vec![0; inputs * outputs];
         for (output, (row, scale)) in matrix.iter().zip(&scales).enumerate() {

@@ -35,6 +35,10 @@ impl Default for Config {
 
 /// Columns of clip-retrieval that stand before those of the input: path and caption.
 const COLUMNS_BEFORE: usize = 2;
+/// Captions that are embedded together: of many, those of like length fill a batch.
+const CAPTIONS: usize = 512;
+/// Less of them if they are long.
+const CAPTION_BYTES: usize = 64 << 20;
 
 /// Embeds every shard of `images` into `output`: a folder in one of the layouts that [`dataset::samples`] reads, or one tar
 /// or table of it. A shard with a damaged file is an error, which comes once the others are done.
@@ -105,6 +109,7 @@ fn embed(
     }
     let mut embedded = ShardEmbeddings { texts: (!config.images_only).then(Vec::new), ..ShardEmbeddings::default() };
     let further = ahead(config, shard, |batch| embedded.push(embedder, batch, task))?;
+    embedded.finish(embedder, task)?;
     let files = embedded.write(embedder.dimensions(), &further, output, shard.id)?;
     Ok(Marker::finish(&marker, &described, inputs, embedded.counts, files)?.counts)
 }
@@ -128,6 +133,8 @@ fn ahead(config: &Config, shard: &SampleShard, mut each: impl FnMut(Batch) -> Re
 #[derive(Default)]
 struct ShardEmbeddings {
     counts: Counts,
+    /// Rows whose picture is embedded, and their caption not yet.
+    waiting: Vec<(EmbeddingRow, usize, Option<Embedding>)>,
     rows: Vec<EmbeddingRow>,
     /// Where each row stands among the further columns.
     numbers: Vec<usize>,
@@ -140,16 +147,22 @@ impl ShardEmbeddings {
     fn push(&mut self, embedder: &dyn Embedder, batch: Batch, task: &dyn Task) -> Result<()> {
         let Batch { rows, pixels, lost, absent } = batch;
         let images = each(&pixels, |part| embedder.images(part))?;
-        let captions: Vec<&str> = rows.iter().map(|(row, _)| row.caption.as_str()).collect();
+        self.waiting.extend(rows.into_iter().zip(images).map(|((row, number), image)| (row, number, image)));
+        lost.into_iter().for_each(|(status, rows)| self.end(status, rows, task));
+        task.advance(absent);
+        let bytes: usize = self.waiting.iter().map(|(row, ..)| row.caption.len()).sum();
+        if self.waiting.len() >= CAPTIONS || bytes >= CAPTION_BYTES { self.finish(embedder, task) } else { Ok(()) }
+    }
+
+    /// Embeds the captions of the rows that wait.
+    fn finish(&mut self, embedder: &dyn Embedder, task: &dyn Task) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let captions: Vec<&str> = waiting.iter().map(|(row, ..)| row.caption.as_str()).collect();
         let mut texts = match &self.texts {
             Some(_) => each(&captions, |part| embedder.texts(part))?.into_iter(),
             None => Vec::new().into_iter(),
         };
-        let mut end = |status, rows| {
-            self.counts.add_many(status, rows);
-            (0..rows).for_each(|_| task.row(status, 0));
-        };
-        for ((mut row, number), image) in rows.into_iter().zip(images) {
+        for (mut row, number, image) in waiting {
             match (image, texts.next().flatten(), &mut self.texts) {
                 (Some(image), Some(text), Some(texts)) => {
                     row.similarity = Some(f64::from(image.similarity(&text) as f32));
@@ -158,17 +171,20 @@ impl ShardEmbeddings {
                 }
                 (Some(image), _, None) => self.images.push(image),
                 _ => {
-                    end(Status::Failed(Failure::Embedding), 1);
+                    self.end(Status::Failed(Failure::Embedding), 1, task);
                     continue;
                 }
             }
             self.rows.push(row);
             self.numbers.push(number);
-            end(Status::Kept, 1);
+            self.end(Status::Kept, 1, task);
         }
-        lost.into_iter().for_each(|(status, rows)| end(status, rows));
-        task.advance(absent);
         Ok(())
+    }
+
+    fn end(&mut self, status: Status, rows: u64, task: &dyn Task) {
+        self.counts.add_many(status, rows);
+        (0..rows).for_each(|_| task.row(status, 0));
     }
 
     fn write(&mut self, dimensions: usize, further: &Further, output: &Path, id: ShardId) -> Result<Vec<FileEntry>> {
