@@ -44,6 +44,14 @@ pub enum Error {
         /// The weight.
         name: String,
     },
+    /// A file that is no head.
+    #[error("read head: {}: {cause}", path.display())]
+    Head {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
     /// ONNX Runtime cannot be loaded, or does not run the model.
     #[error("ONNX Runtime: {0}")]
     Runtime(String),

@@ -17,9 +17,11 @@ mod weights;
 mod onnx;
 mod hub;
 mod model;
+mod head;
 
 pub use config::{Activation, Config, Normalization, TextConfig, VisionConfig};
 pub use error::{Error, Result};
+pub use head::Head;
 pub use hub::{PRESETS, Preset, cached};
 pub use model::{Clip, Options, Precision};
 pub use tokenizer::Tokenizer;

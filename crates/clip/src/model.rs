@@ -220,11 +220,7 @@ fn embeddings(features: &Tensor) -> dataset::Result<Vec<Embedding>> {
 /// The weights of a file, and what names them and the tokenizer.
 fn loaded(file: &Path, bytes: &[u8], tokenizer: &[u8]) -> Result<(HashMap<String, Tensor>, String)> {
     let hash = Sha256::new().chain_update(bytes).chain_update(tokenizer).finalize();
-    let tensors = weights::read(file, bytes)?;
-    if let Some(name) = weights::not_finite(&tensors)? {
-        return Err(Error::NotFinite { path: file.into(), name: name.into() });
-    }
-    Ok((tensors, hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((weights::read_finite(file, bytes)?, hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
 fn unit(features: &Tensor) -> Result<Tensor> {

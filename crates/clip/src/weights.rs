@@ -17,13 +17,22 @@ pub(crate) fn file(folder: &Path) -> Result<PathBuf> {
     found.ok_or_else(|| Error::NoWeights { folder: folder.into(), names: FILES.join(", ") })
 }
 
+/// Reads a file of weights, as [`read`], and refuses those that are no numbers.
+pub(crate) fn read_finite(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Tensor>> {
+    let tensors = read(path, bytes)?;
+    match not_finite(&tensors)? {
+        Some(name) => Err(Error::NotFinite { path: path.into(), name: name.into() }),
+        None => Ok(tensors),
+    }
+}
+
 /// Reads a file of weights; `bytes` are what it holds. OpenCLIP's and OpenAI's names become those of `transformers`.
-pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Tensor>> {
+fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Tensor>> {
     let damaged = |source| Error::Weights { path: path.into(), source };
     let tensors = if path.extension().is_some_and(|ending| ending == "safetensors") {
         safetensors::load_buffer(bytes, &Device::Cpu).map_err(damaged)?
     } else {
-        pickle::read_all(path).map_err(damaged)?.into_iter().collect()
+        pickled(path, bytes.len()).map_err(damaged)?
     };
     let floats = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_dtype(DType::F32)?));
     let tensors: HashMap<_, _> =
@@ -31,8 +40,29 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Tensor>>
     if tensors.contains_key("visual.class_embedding") { renamed(tensors).map_err(damaged) } else { Ok(tensors) }
 }
 
+/// The tensors of a file of so many bytes that `torch.save` wrote. Nothing in it is run: what is no tensor is passed over.
+fn pickled(path: &Path, length: usize) -> candle_core::Result<HashMap<String, Tensor>> {
+    let read = || {
+        let file = pickle::PthTensors::new(path, None)?;
+        let mut tensors = HashMap::new();
+        for (name, tensor) in file.tensor_infos() {
+            // Room is taken for what the description says, so it must not say more than the file can hold.
+            let shape = tensor.layout.dims();
+            let bytes = shape.iter().try_fold(tensor.dtype.size_in_bytes(), |bytes, &side| bytes.checked_mul(side));
+            if bytes.is_none_or(|bytes| bytes > length) {
+                candle_core::bail!("{name} has shape {shape:?}, more than a file of {length} bytes holds");
+            }
+            tensors.extend(file.get(name)?.map(|tensor| (name.clone(), tensor)));
+        }
+        Ok(tensors)
+    };
+    // candle counts on descriptions that are whole, and panics at others: that, too, is an error of the file.
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    read.unwrap_or_else(|_| Err(candle_core::Error::Msg("a damaged description of a tensor".into())))
+}
+
 /// Which weight has a number that is none.
-pub(crate) fn not_finite(tensors: &HashMap<String, Tensor>) -> Result<Option<&str>> {
+fn not_finite(tensors: &HashMap<String, Tensor>) -> Result<Option<&str>> {
     for (name, tensor) in tensors {
         // A sum with NaN or infinity among its parts is none either.
         if !tensor.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {

@@ -106,6 +106,16 @@ pub trait Embedder: Send + Sync {
     fn fingerprint(&self) -> String;
 }
 
+/// Whoever gives embeddings of pictures a score: how beautiful they are, or how surely unsafe.
+pub trait Scorer: Send + Sync {
+    /// One score per embedding, in order; not a number where there is none. An error where the embeddings have other
+    /// dimensions than it takes.
+    fn scores(&self, images: &[Embedding]) -> Result<Vec<f32>>;
+
+    /// Names the weights, so that a changed file is noticed.
+    fn fingerprint(&self) -> String;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,7 @@ pub mod proto;
 pub mod released;
 pub mod samples;
 pub mod schema;
+pub mod scored;
 pub mod shard;
 pub mod spill;
 pub mod table;
@@ -52,7 +53,7 @@ pub mod tfrecord;
 pub mod warc;
 pub mod webdataset;
 
-pub use embedding::{Embedder, Embedding, Pixels, UNIT_TOLERANCE};
+pub use embedding::{Embedder, Embedding, Pixels, Scorer, UNIT_TOLERANCE};
 pub use error::{Error, Result};
 pub use key::{SHARD_ROWS, SampleKey, ShardId};
 pub use label::Nsfw;

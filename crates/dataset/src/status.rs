@@ -96,6 +96,10 @@ named! {
         CaptionUnderAge = "caption_under_age",
         /// Tagged UNSURE or NSFW, and its picture is most like the name of an animal.
         Animal = "animal",
+        /// A head gives its picture a lower score than the least that is kept, or none.
+        ScoreTooLow = "score_too_low",
+        /// A head gives its picture a higher score than the highest that is kept, or none.
+        ScoreTooHigh = "score_too_high",
         /// Another picture of its bucket is nearly the same, and stays.
         NearDuplicate = "near_duplicate",
     }

@@ -46,8 +46,13 @@ impl<R: Row> TableWriter<R> {
     }
 
     pub(crate) fn with_properties(path: &Path, properties: WriterPropertiesBuilder) -> Result<Self> {
+        Self::with_schema(path, R::schema(), properties)
+    }
+
+    /// The same with other columns, for those who push batches alone.
+    pub(crate) fn with_schema(path: &Path, schema: SchemaRef, properties: WriterPropertiesBuilder) -> Result<Self> {
         let properties = properties.set_max_row_group_row_count(Some(BATCH_ROWS)).build();
-        let writer = ArrowWriter::try_new(Draft::create(path)?, R::schema(), Some(properties))
+        let writer = ArrowWriter::try_new(Draft::create(path)?, schema, Some(properties))
             .map_err(|error| write_error(path, error))?;
         Ok(Self { writer, path: path.into(), rows: Vec::new(), beside: None })
     }

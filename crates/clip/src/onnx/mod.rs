@@ -1,6 +1,7 @@
 //! The towers in ONNX Runtime, a library of C++ that is loaded if it is there.
 
 mod graph;
+mod head;
 mod proto;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use candle_core::{Device, Tensor};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::Session;
+use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, Tensor as Value};
 
 use crate::Precision;
@@ -18,6 +20,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::text::end_position;
 use graph::{Tower, Values};
+
+pub(crate) use head::Head;
 
 /// Both towers, ready to run.
 pub(crate) struct Towers {
@@ -119,8 +123,8 @@ where
     Ok(Value::from_array((dimensions.to_vec(), values)).map_err(told)?.into_dyn())
 }
 
-fn session(environment: &Environment, mut tower: Tower<'_>, threads: usize) -> Result<Session> {
-    let mut builder = Session::builder(environment)
+fn builder(environment: &Environment, threads: usize) -> Result<SessionBuilder> {
+    Session::builder(environment)
         .map_err(told)?
         .with_intra_threads(threads)
         .map_err(told)?
@@ -128,7 +132,11 @@ fn session(environment: &Environment, mut tower: Tower<'_>, threads: usize) -> R
         .with_intra_op_spinning(false)
         .map_err(told)?
         .with_log_level(LogLevel::Error)
-        .map_err(told)?;
+        .map_err(told)
+}
+
+fn session(environment: &Environment, mut tower: Tower<'_>, threads: usize) -> Result<Session> {
+    let mut builder = builder(environment, threads)?;
     for weight in std::mem::take(&mut tower.weights) {
         let value = match weight.values {
             Values::Floats(values) => value(&weight.dimensions, values)?,
