@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -421,9 +422,28 @@ pub(crate) struct Filter {
     /// Keep one of the pictures of a shard whose embeddings are so alike, such as 0.96
     #[arg(long, value_name = "COSINE")]
     pub(crate) near_duplicates: Option<f64>,
+    /// Score pictures by a head, as column NAME of the verdicts: weights of an aesthetic predictor or a detector of unsafe
+    /// pictures of LAION (.pth, .safetensors), or any .onnx; several: give it again
+    #[arg(long = "head", value_name = "NAME=FILE", value_parser = named::<PathBuf>)]
+    pub(crate) heads: Vec<(String, PathBuf)>,
+    /// Drop pictures with a lower score of this head, such as aesthetic=5
+    #[arg(long, value_name = "NAME=SCORE", value_parser = named::<f64>)]
+    pub(crate) head_min: Vec<(String, f64)>,
+    /// Drop pictures with a higher score of this head, such as punsafe=0.5
+    #[arg(long, value_name = "NAME=SCORE", value_parser = named::<f64>)]
+    pub(crate) head_max: Vec<(String, f64)>,
     /// Tag pictures, but drop none for what they seem to show: for models that know little of the world
     #[arg(long)]
     pub(crate) tag_only: bool,
+}
+
+/// What stands before and behind the first `=`.
+fn named<T: FromStr>(text: &str) -> Result<(String, T), String>
+where
+    T::Err: std::fmt::Display,
+{
+    let (name, value) = text.split_once('=').ok_or("no = in it")?;
+    Ok((name.to_owned(), value.parse().map_err(|error: T::Err| error.to_string())?))
 }
 
 /// A published set of rules for embeddings.

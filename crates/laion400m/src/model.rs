@@ -1,23 +1,22 @@
 //! The model that people name, and the library that runs it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clip::{Clip, Options, PRESETS, Preset};
-use dataset::Embedder;
+use dataset::{Embedder, Scorer};
+use pipeline::filter::{Head, Scorers};
 
 use crate::cli;
 
 /// Opens the model that the options name.
 pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
     let tiny = options.model == "tiny";
-    let runtime = match &options.onnxruntime {
-        Some(path) => Some(library(path)?),
-        None if tiny => None, // too small to gain by it
-        None => installed(),
-    };
+    // The included model is too small to gain by a library that was not asked for.
+    let runtime = if tiny && options.onnxruntime.is_none() { None } else { runtime(options.onnxruntime.as_deref())? };
     let precision = match options.precision {
         cli::Precision::Float32 => clip::Precision::Float32,
         cli::Precision::Int8 => clip::Precision::Int8,
@@ -31,6 +30,16 @@ pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
 /// Opens the model that a recipe names.
 pub(crate) fn named(name: &str) -> Result<Arc<dyn Embedder>> {
     open(&cli::Model { model: name.into(), onnxruntime: None, precision: cli::Precision::Float32 })
+}
+
+/// Opens heads; relative paths start at `folder`.
+pub(crate) fn heads(heads: &BTreeMap<String, Head>, folder: &Path, onnxruntime: Option<&Path>) -> Result<Scorers> {
+    let open = heads.iter().map(|(name, head)| {
+        let open = || anyhow::Ok(clip::Head::open(&folder.join(&head.file), runtime(onnxruntime)?.as_deref())?);
+        let scorer: Arc<dyn Scorer> = Arc::new(open().with_context(|| format!("open head {name}"))?);
+        Ok((name.clone(), scorer))
+    });
+    open.collect()
 }
 
 /// Where the files of a model are.
@@ -61,6 +70,11 @@ fn cache() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || set("HF_HOME").or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
     set("HF_HUB_CACHE").or_else(|| Some(home()?.join("hub")))
+}
+
+/// ONNX Runtime where it is said to be, or where it usually is.
+fn runtime(told: Option<&Path>) -> Result<Option<PathBuf>> {
+    told.map_or_else(|| Ok(installed()), |path| library(path).map(Some))
 }
 
 /// ONNX Runtime where it usually is.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use dataset::npy::MatrixWriter;
 use dataset::schema::{CuratedRow, EmbeddingRow};
-use dataset::table::{read_table, write_table};
-use dataset::{Counts, Embedder, Embedding, EmbeddingFiles, Marker, Pixels, Result, ShardId, Silent};
+use dataset::table::{further_columns, read_table, write_table};
+use dataset::{Counts, Embedder, Embedding, EmbeddingFiles, Marker, Pixels, Result, Scorer, ShardId, Silent};
 use fs_err as fs;
-use pipeline::filter::{self, Config, Rules, prompts};
+use pipeline::filter::{self, Config, Head, Rules, Scorers, prompts};
 
 const DIMENSIONS: usize = 32;
 
@@ -101,9 +102,14 @@ fn write_embeddings(folder: &Path, made: &[Made]) {
 
 /// Filters with the prompts that are there, or else those of [`Hashed`], which are then there.
 fn filtered(config: &Config, embeddings: &Path, output: &Path) -> (Counts, Vec<CuratedRow>) {
+    filtered_by(config, &Scorers::new(), embeddings, output)
+}
+
+/// The same with heads.
+fn filtered_by(config: &Config, heads: &Scorers, embeddings: &Path, output: &Path) -> (Counts, Vec<CuratedRow>) {
     let prompts = filter::stored_prompts(embeddings).expect("sound");
     let prompts = prompts.unwrap_or_else(|| filter::embed_prompts(&Hashed).expect("embedded"));
-    let summary = filter::run(config, &prompts, embeddings, output, &Silent).expect("filtered");
+    let summary = filter::run(config, &prompts, heads, embeddings, output, &Silent).expect("filtered");
     filter::store_prompts(&prompts, embeddings).expect("room");
     summary.counts.check().expect("every row has an end");
     let rows = read_table::<CuratedRow>(&output.join("00000.parquet")).expect("sound");
@@ -221,7 +227,8 @@ fn another_threshold_needs_no_model() {
     let made_by = serde_json::json!({"model": "b32", "weights": "others"});
     Marker::finish(&marker, &made_by, Vec::new(), Counts::default(), Vec::new()).expect("room");
     assert_eq!(filter::stored_prompts(&embeddings).expect("sound"), None);
-    let refused = filter::run(&Config::laion400m(), &stored, &embeddings, &folder.path().join("other"), &Silent);
+    let refused =
+        filter::run(&Config::laion400m(), &stored, &Scorers::new(), &embeddings, &folder.path().join("other"), &Silent);
     let refused = refused.expect_err("another model").to_string();
     assert!(["00000.json", "others", "hashed"].iter().all(|part| refused.contains(part)), "{refused}");
 }
@@ -272,9 +279,96 @@ fn of_nearly_the_same_pictures_the_first_that_is_kept_stays() {
     let prompts = filter::stored_prompts(&embeddings).expect("sound").expect("left by the first run");
     for bound in [0.0, 1.5, f64::NAN] {
         let config = Config { near_duplicates: Some(bound), ..Config::laion400m() };
-        let refused = filter::run(&config, &prompts, &embeddings, &folder.path().join("refused"), &Silent);
+        let refused =
+            filter::run(&config, &prompts, &Scorers::new(), &embeddings, &folder.path().join("refused"), &Silent);
         assert!(refused.expect_err("no bound").to_string().contains("near_duplicates"));
     }
     let marker = fs::read_to_string(folder.path().join("curated/00000.json")).expect("written");
     assert!(marker.contains("near_duplicates"), "{marker}");
+}
+
+/// Scores a picture by one of its dimensions; not a number where that is 0.
+struct Dimension(usize);
+
+impl Scorer for Dimension {
+    fn scores(&self, images: &[Embedding]) -> Result<Vec<f32>> {
+        Ok(images.iter().map(|image| image.values()[self.0]).map(|v| if v == 0.0 { f32::NAN } else { v }).collect())
+    }
+    fn fingerprint(&self) -> String {
+        format!("dimension {}", self.0)
+    }
+}
+
+#[test]
+fn heads_score_every_picture_and_drop_what_is_out_of_bounds() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let embeddings = folder.path().join("embeddings");
+    let mut random = Random(11);
+    let mut pairs: Vec<_> = (0..3000)
+        .map(|_| Made { image: embedding(random.vector()), caption: "a car".into(), similarity: Some(0.4) })
+        .collect();
+    let mut without = random.vector();
+    (without[0], without[1]) = (0, 300);
+    pairs[1500].image = embedding(without);
+    pairs[7].similarity = Some(0.1);
+    write_embeddings(&embeddings, &pairs);
+    let head = |min: Option<f64>, max: Option<f64>| Head { file: "anywhere".into(), min, max };
+    let config = |first: Head, second: Head| Config {
+        heads: [("first".into(), first), ("second".into(), second)].into(),
+        tag_only: true,
+        ..Config::laion400m()
+    };
+    let open: Scorers = (0..2).map(|at| (["first", "second"][at].into(), Arc::new(Dimension(at)) as _)).collect();
+
+    let output = folder.path().join("curated");
+    let bounded = config(head(Some(-0.1), None), head(Some(-0.2), Some(0.1)));
+    let (counts, rows) = filtered_by(&bounded, &open, &embeddings, &output);
+    let further = further_columns::<CuratedRow>(&output.join("00000.parquet")).expect("sound");
+    let names: Vec<_> = further.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!((names, further.num_rows()), (vec!["first".to_owned(), "second".to_owned()], 3000));
+    let mut nulls = [0, 0];
+    let mut reasons = BTreeMap::new();
+    for (pair, row) in pairs.iter().zip(&rows) {
+        let stored = Embedding::from_f16(&pair.image.to_f16()).expect("a direction");
+        let (first, second) = (stored.values()[0], stored.values()[1]);
+        let expected = match () {
+            () if row.similarity < 0.3 => Some("similarity_too_low"),
+            () if first == 0.0 || first < -0.1 || second == 0.0 || second < -0.2 => Some("score_too_low"),
+            () if second > 0.1 => Some("score_too_high"),
+            () => None,
+        };
+        assert_eq!(row.reason.as_deref(), expected, "{first} {second}");
+        nulls.iter_mut().zip([first, second]).for_each(|(nulls, value)| *nulls += usize::from(value == 0.0));
+        *reasons.entry(expected).or_insert(0) += 1;
+    }
+    assert_eq!(further.columns().iter().map(|column| column.null_count()).collect::<Vec<_>>(), nulls);
+    assert!(nulls[0] > 0 && reasons.len() == 4 && reasons.values().all(|&rows| rows > 0), "{reasons:?}");
+    assert_eq!(counts.kept, reasons[&None]);
+
+    // The same again is nothing to do, wherever the file lies; other bounds and other weights are another result.
+    let mut moved = bounded.clone();
+    moved.heads.values_mut().for_each(|head| head.file = "elsewhere".into());
+    let written = || fs::metadata(output.join("00000.parquet")).and_then(|file| file.modified()).expect("written");
+    let before = written();
+    assert_eq!(filtered_by(&moved, &open, &embeddings, &output).0, counts);
+    assert_eq!(written(), before);
+    let free = config(head(None, None), head(None, None));
+    assert_eq!(filtered_by(&free, &open, &embeddings, &folder.path().join("free")).0.kept, 2999);
+    let swapped: Scorers = (0..2).map(|at| (["second", "first"][at].into(), Arc::new(Dimension(at)) as _)).collect();
+    let (others, _) = filtered_by(&bounded, &swapped, &embeddings, &folder.path().join("others"));
+    assert_ne!(others.dropped, counts.dropped);
+
+    // Settings that make no sense, and a folder that has the result of others.
+    let prompts = filter::stored_prompts(&embeddings).expect("sound").expect("left by the first run");
+    let refused = |config: &Config, heads: &Scorers, part: &str| {
+        let refused = filter::run(config, &prompts, heads, &embeddings, &output, &Silent);
+        let refused = refused.expect_err(part).to_string();
+        assert!(refused.contains(part), "{refused}");
+    };
+    refused(&config(head(Some(0.5), Some(0.4)), Head::default()), &open, "head first: no score");
+    refused(&config(Head::default(), head(Some(f64::NAN), None)), &open, "head second: no score");
+    refused(&bounded, &Scorers::new(), "first is not open");
+    refused(&bounded, &swapped, "other settings");
+    let named = Config { heads: [("similarity".into(), Head::default())].into(), ..Config::laion400m() };
+    refused(&named, &open, "another column");
 }

@@ -218,7 +218,8 @@ fn the_whole_road_keeps_rows_aligned() {
     let middle = similarities[similarities.len() / 2];
     let config = filter::Config { similarity_min: middle, tag_only: true, ..filter::Config::laion400m() };
     let prompts = filter::embed_prompts(&ColorEmbedder).expect("embedded");
-    let filtered = filter::run(&config, &prompts, &run.embeddings(), &run.curated(), &Silent).expect("filtered");
+    let filtered = filter::run(&config, &prompts, &filter::Scorers::new(), &run.embeddings(), &run.curated(), &Silent)
+        .expect("filtered");
     assert!(filtered.counts.kept > 0 && filtered.counts.dropped["similarity_too_low"] > 0, "{:?}", filtered.counts);
     let packed = pack::run(&run, &run.packages(), &pack::Format::OF_RUN, &[], &Silent).expect("packed");
     assert_eq!(packed.counts.kept, filtered.counts.kept);

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use dataset::{Embedder, Run};
 use pipeline::build::{self, Recipe, Report};
+use pipeline::filter::Scorers;
 
 use super::ended;
 use crate::Ended;
@@ -16,8 +17,9 @@ pub(super) fn run(options: &Build, printer: &Printer) -> Result<Ended> {
     let recipe = Recipe::read(&options.recipe)?;
     let folder = options.recipe.parent().unwrap_or(Path::new("."));
     let clip = model::named(&recipe.embed.model)?;
+    let scorers = model::heads(&recipe.filter.heads, folder, None)?;
     let run = Run::new(&options.output);
-    let report = whole_road(&recipe, folder, &*clip, &run, printer)?;
+    let report = whole_road(&recipe, folder, &*clip, &scorers, &run, printer)?;
     report.publish(&run)?;
     printer.funnel(&report)?;
     if report.failed_rows() > 0 {
@@ -31,10 +33,11 @@ pub(super) fn whole_road(
     recipe: &Recipe,
     folder: &Path,
     clip: &dyn Embedder,
+    scorers: &Scorers,
     run: &Run,
     printer: &Printer,
 ) -> Result<Report> {
-    let mut stages = build::run(recipe, folder, clip, run, printer)?;
+    let mut stages = build::run(recipe, folder, clip, scorers, run, printer)?;
     stages.push(search::build(run, &run.index(), &clip.fingerprint(), printer)?);
     Ok(Report { stages, truth: None })
 }

@@ -11,6 +11,7 @@ use dataset::table::TableReader;
 use dataset::{Embedder, Run, list_shards, publish};
 use miniweb::{Settings, World};
 use pipeline::build::{Recipe, Truth};
+use pipeline::filter::Scorers;
 use serde::{Deserialize, Serialize};
 
 use super::build::whole_road;
@@ -40,7 +41,7 @@ pub(super) fn run(options: &Demo, printer: &Printer) -> Result<Ended> {
     publish(&crawl.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     let server = miniweb::serve(world.clone(), listener)?;
     let clip: Arc<dyn Embedder> = Arc::new(Clip::tiny());
-    let mut report = whole_road(&recipe, &crawl, &*clip, &run, printer)?;
+    let mut report = whole_road(&recipe, &crawl, &*clip, &Scorers::new(), &run, printer)?;
     let kept = kept_pairs(&run)?;
     let (precision, recall) = miniweb::measure(world.truth(), kept.iter().map(|(u, c)| (u.as_str(), c.as_str())));
     report.truth = Some(Truth { precision, recall });

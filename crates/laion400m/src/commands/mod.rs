@@ -23,7 +23,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> Result<Ended> {
         Command::Collect(options) => stages::collect(options, printer),
         Command::Download(options) => download::run(*options, printer),
         Command::Embed(options) => stages::embed(&options, printer),
-        Command::Filter(options) => stages::filter(&options, printer),
+        Command::Filter(options) => stages::filter(options, printer),
         Command::Pack(options) => stages::pack(options, printer),
         Command::Index(options) => stages::index(options, printer),
         Command::Serve(options) => serve::run(&options, printer),

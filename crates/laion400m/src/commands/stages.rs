@@ -1,5 +1,8 @@
 //! The stages, each alone.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use dataset::released::Join;
 use dataset::tfds::FileFormat;
@@ -69,7 +72,7 @@ pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {
     told(&summary, printer)
 }
 
-pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> {
+pub(super) fn filter(options: cli::Filter, printer: &Printer) -> Result<Ended> {
     let mut config: filter::Config = settings(&options.settings)?;
     if let Some(rules) = options.rules {
         config.rules = match rules {
@@ -80,18 +83,40 @@ pub(super) fn filter(options: &cli::Filter, printer: &Printer) -> Result<Ended> 
     config.similarity_min = options.similarity_min.unwrap_or(config.similarity_min);
     config.near_duplicates = options.near_duplicates.or(config.near_duplicates);
     config.tag_only |= options.tag_only;
+    let mut files = BTreeMap::new();
+    for (name, file) in options.heads {
+        ensure!(files.insert(name.clone(), file).is_none(), "--head names {name} twice");
+    }
+    for (name, file) in files {
+        config.heads.entry(name).or_default().file = file;
+    }
+    for (name, least) in options.head_min {
+        head(&mut config, &name)?.min = Some(least);
+    }
+    for (name, most) in options.head_max {
+        head(&mut config, &name)?.max = Some(most);
+    }
     EmbeddingFiles::list(&options.embeddings)?; // a folder that is not there is told before a model is opened
+    let scorers = model::heads(&config.heads, Path::new(""), options.model.onnxruntime.as_deref())?;
     let stored = filter::stored_prompts(&options.embeddings)?;
     let is_stored = stored.is_some();
     let prompts = match stored {
         Some(prompts) => prompts,
         None => filter::embed_prompts(&*model::open(&options.model)?)?,
     };
-    let summary = filter::run(&config, &prompts, &options.embeddings, &options.output, printer)?;
+    let summary = filter::run(&config, &prompts, &scorers, &options.embeddings, &options.output, printer)?;
     if !is_stored {
         filter::store_prompts(&prompts, &options.embeddings)?;
     }
     told(&summary, printer)
+}
+
+/// The head that a bound is for.
+fn head<'a>(config: &'a mut filter::Config, name: &str) -> Result<&'a mut filter::Head> {
+    config
+        .heads
+        .get_mut(name)
+        .with_context(|| format!("a score of {name} is bounded, but there is no --head {name}=FILE"))
 }
 
 pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {

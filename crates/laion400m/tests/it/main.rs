@@ -4,6 +4,7 @@ mod bad_input;
 mod demo;
 mod download;
 mod embed;
+mod heads;
 mod output;
 mod pack;
 mod resume;

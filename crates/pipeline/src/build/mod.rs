@@ -17,7 +17,7 @@ use dataset::{
 use fs_err as fs;
 
 use crate::download::Downloader;
-use crate::filter::Filter;
+use crate::filter::{Filter, Scorers};
 use crate::{collect, embed, filter, pack};
 
 pub(crate) use recipe::Pattern;
@@ -25,11 +25,12 @@ pub use recipe::{Recipe, expand};
 pub use report::{Report, Truth};
 
 /// Builds a run: `folder` is where the recipe's relative paths start. Whatever an earlier, interrupted call has done is
-/// kept. The summaries come in the order of the stages.
+/// kept. The summaries come in the order of the stages. `scorers` are the heads of the recipe.
 pub fn run(
     recipe: &Recipe,
     folder: &Path,
     embedder: &dyn Embedder,
+    scorers: &Scorers,
     run: &Run,
     progress: &dyn Progress,
 ) -> Result<Vec<Summary>> {
@@ -43,7 +44,7 @@ pub fn run(
     for id in &shards {
         rows += TableReader::<Pair>::open(&pairs.join(format!("{id}.parquet")))?.row_count();
     }
-    let work = Work { recipe, embedder, run, progress };
+    let work = Work { recipe, embedder, scorers, run, progress };
     let [downloaded, embedded, filtered, packed] = work.shards(&shards, rows)?;
     pack::pack_whole(&run.packages(), &pack::Format::OF_RUN, &[FileFormat::default()], progress)?;
     let summary = |stage, counts| Summary { stage, counts };
@@ -72,6 +73,7 @@ fn lock(run: &Run) -> Result<std::fs::File> {
 struct Work<'a> {
     recipe: &'a Recipe,
     embedder: &'a dyn Embedder,
+    scorers: &'a Scorers,
     run: &'a Run,
     progress: &'a dyn Progress,
 }
@@ -85,7 +87,7 @@ impl Work<'_> {
         let stored = stored.filter(|prompts| prompts.weights() == self.embedder.fingerprint());
         let is_stored = stored.is_some();
         let prompts = stored.map_or_else(|| filter::embed_prompts(self.embedder), Ok)?;
-        let filter = Filter::new(&self.recipe.filter, &prompts)?;
+        let filter = Filter::new(&self.recipe.filter, &prompts, self.scorers)?;
         let mut counts = <[Counts; 4]>::default();
         // One finished shard waits while another is being embedded: that is all the room a run needs.
         let (sender, receiver) = sync_channel::<Result<(ShardId, Counts)>>(1);

@@ -139,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn heads_are_tables_of_the_filter() {
+        let recipe: Recipe = toml::from_str(
+            "archives = []\n[filter.heads]\n\
+             aesthetic = { file = \"linear.pth\", min = 5 }\npunsafe = { file = \"l14.pth\", max = 0.5 }",
+        )
+        .expect("a recipe");
+        let names: Vec<_> = recipe.filter.heads.keys().map(String::as_str).collect();
+        assert_eq!((names, recipe.filter.heads["aesthetic"].min), (vec!["aesthetic", "punsafe"], Some(5.0)));
+        assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).expect("written above"), recipe);
+    }
+
+    #[test]
     fn a_misspelt_setting_is_an_error_that_names_it() {
         let error = toml::from_str::<Recipe>("archives = []\n[filter]\nsimilarty_min = 0.28").expect_err("misspelt");
         assert!(error.to_string().contains("similarty_min"), "{error}");

@@ -1,6 +1,7 @@
 //! Embeddings to verdicts: which pairs belong together, how a picture is tagged, and what is dropped for it.
 
 mod duplicates;
+mod heads;
 mod nearest;
 mod nsfw;
 mod rules;
@@ -9,11 +10,13 @@ mod under_age;
 
 pub mod prompts;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use dataset::npy::MatrixReader;
 use dataset::schema::{CuratedRow, EmbeddingRow, uid};
-use dataset::table::{TableReader, TableWriter};
+use dataset::scored::ScoredWriter;
+use dataset::table::TableReader;
 use dataset::texts::EmbeddedTexts;
 use dataset::{
     Counts, Embedding, EmbeddingFiles, Error, Marker, Progress, Reason, Result, ShardId, Stage, Status, Summary, Task,
@@ -21,6 +24,8 @@ use dataset::{
 };
 use serde::{Deserialize, Serialize};
 
+use heads::Heads;
+pub use heads::{Head, Scorers};
 pub use rules::Rules;
 use rules::{Judge, Verdict};
 pub use stored::{embed_prompts, store_prompts, stored_prompts};
@@ -39,15 +44,25 @@ pub struct Config {
     /// Whether tags are given but nothing is dropped for what a picture seems to show: for models that know too little of
     /// the world, such as the included one.
     pub tag_only: bool,
+    /// Heads that score pictures, by the names that their scores get.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub heads: BTreeMap<String, Head>,
 }
 
 impl Config {
     /// The published recipe of LAION-400M.
     pub fn laion400m() -> Self {
-        Self { rules: Rules::Laion400m, similarity_min: 0.3, near_duplicates: None, tag_only: false }
+        Self {
+            rules: Rules::Laion400m,
+            similarity_min: 0.3,
+            near_duplicates: None,
+            tag_only: false,
+            heads: BTreeMap::new(),
+        }
     }
 
     fn check(&self) -> Result<()> {
+        self.heads.iter().try_for_each(|(name, head)| head.check(name))?;
         match self.near_duplicates {
             Some(bound) if !(bound > 0.0 && bound <= 1.0) => {
                 Err(Error::Invalid(format!("near_duplicates is {bound}, not a cosine above 0 and up to 1")))
@@ -63,10 +78,12 @@ impl Default for Config {
     }
 }
 
-/// Filters every shard of `embeddings` into `output`, by the prompts of [`stored_prompts`] or [`embed_prompts`].
+/// Filters every shard of `embeddings` into `output`, by the prompts of [`stored_prompts`] or [`embed_prompts`]; `scorers` are
+/// the heads of the settings.
 pub fn run(
     config: &Config,
     prompts: &EmbeddedTexts,
+    scorers: &Scorers,
     embeddings: &Path,
     output: &Path,
     progress: &dyn Progress,
@@ -77,7 +94,7 @@ pub fn run(
     for &id in &shards {
         rows += TableReader::<EmbeddingRow>::open(&EmbeddingFiles::of(embeddings, id).metadata)?.row_count();
     }
-    let filter = Filter::new(config, prompts)?;
+    let filter = Filter::new(config, prompts, scorers)?;
     let task = progress.begin(Stage::Filter, Some(rows));
     for id in shards {
         summary.counts.merge(&filter.shard(embeddings, output, id, &*task)?);
@@ -85,10 +102,11 @@ pub fn run(
     Ok(summary)
 }
 
-/// Filters shards with prompts that were embedded once.
+/// Filters shards with prompts that were embedded once, and heads that were opened once.
 pub struct Filter {
     config: Config,
     judge: Judge,
+    heads: Heads,
     weights: String,
 }
 
@@ -100,9 +118,14 @@ impl std::fmt::Debug for Filter {
 
 impl Filter {
     /// The prompts must be of the model that made the embeddings. Settings that make no sense are an error.
-    pub fn new(config: &Config, prompts: &EmbeddedTexts) -> Result<Self> {
+    pub fn new(config: &Config, prompts: &EmbeddedTexts, scorers: &Scorers) -> Result<Self> {
         config.check()?;
-        Ok(Self { config: config.clone(), judge: Judge::new(prompts)?, weights: prompts.weights().into() })
+        Ok(Self {
+            config: config.clone(),
+            judge: Judge::new(prompts)?,
+            heads: Heads::new(&config.heads, scorers)?,
+            weights: prompts.weights().into(),
+        })
     }
 
     /// Filters one shard; one that is done is not done again.
@@ -110,7 +133,8 @@ impl Filter {
         let files = EmbeddingFiles::of(embeddings, id);
         let marker = Marker::of_shard(output, id);
         stored::check_weights(embeddings, id, &self.weights)?;
-        let described = serde_json::json!({"filter": self.config, "weights": self.weights});
+        let settings = Config { heads: self.heads.described(), ..self.config.clone() };
+        let described = serde_json::json!({"filter": settings, "weights": self.weights});
         let inputs = vec![file_sha256(&files.metadata)?, file_sha256(&files.image)?, file_sha256(&files.text)?];
         if let Some(done) = Marker::done(&marker, &described, &inputs)? {
             task.advance(done.counts.rows);
@@ -124,10 +148,11 @@ impl Filter {
                 return Err(Error::format(path, cause));
             }
         }
+        let mut scores = self.heads.scores(&files.image)?;
         let mut bucket = Bucket {
             near_duplicates: self.config.near_duplicates,
             counts: Counts::default(),
-            writer: TableWriter::create(&output.join(format!("{id}.parquet")))?,
+            writer: ScoredWriter::create(&output.join(format!("{id}.parquet")), self.heads.names())?,
             rows: Vec::new(),
         };
         for (row, position) in rows.zip(0..) {
@@ -135,7 +160,12 @@ impl Filter {
             let row = row?;
             let similarity = row.similarity.unwrap_or_else(|| image.similarity(&text)) as f32;
             let verdict = self.judge.verdict(&self.config, similarity, &image, &row.caption);
-            bucket.push(curated(row, position, similarity, &verdict), verdict.status, image)?;
+            let scores = scores.next()?;
+            let status = match verdict.status {
+                Status::Kept => self.heads.refuse(&scores).map_or(Status::Kept, Status::Dropped),
+                status => status,
+            };
+            bucket.push(Judged { row: curated(row, position, similarity, &verdict), scores, status }, image)?;
             task.advance(1);
         }
         bucket.flush()?;
@@ -168,43 +198,50 @@ fn curated(row: EmbeddingRow, position: i64, similarity: f32, tags: &Verdict) ->
     }
 }
 
+/// A row that all rules but the last have been asked about.
+struct Judged {
+    row: CuratedRow,
+    scores: Vec<f32>,
+    status: Status,
+}
+
 /// Rows whose pictures are compared with one another before they are written.
 struct Bucket {
     near_duplicates: Option<f64>,
     counts: Counts,
-    writer: TableWriter<CuratedRow>,
-    rows: Vec<(CuratedRow, Status, Embedding)>,
+    writer: ScoredWriter,
+    rows: Vec<(Judged, Embedding)>,
 }
 
 impl Bucket {
-    fn push(&mut self, row: CuratedRow, status: Status, image: Embedding) -> Result<()> {
+    fn push(&mut self, judged: Judged, image: Embedding) -> Result<()> {
         if self.near_duplicates.is_none() {
-            return self.write(row, status);
+            return self.write(judged);
         }
-        self.rows.push((row, status, image));
+        self.rows.push((judged, image));
         if self.rows.len() == duplicates::BUCKET_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.rows);
-        let kept = rows.iter().filter(|(_, status, _)| *status == Status::Kept);
-        let kept: Vec<_> = kept.map(|(row, _, image)| (row.key.as_str(), image)).collect();
+        let kept = rows.iter().filter(|(judged, _)| judged.status == Status::Kept);
+        let kept: Vec<_> = kept.map(|(judged, image)| (judged.row.key.as_str(), image)).collect();
         let goes = self.near_duplicates.map(|bound| duplicates::near_duplicates(&kept, bound));
         let mut goes = goes.unwrap_or_default().into_iter();
-        for (row, mut status, _) in rows {
-            if status == Status::Kept && goes.next() == Some(true) {
-                status = Status::Dropped(Reason::NearDuplicate);
+        for (mut judged, _) in rows {
+            if judged.status == Status::Kept && goes.next() == Some(true) {
+                judged.status = Status::Dropped(Reason::NearDuplicate);
             }
-            self.write(row, status)?;
+            self.write(judged)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, mut row: CuratedRow, status: Status) -> Result<()> {
+    fn write(&mut self, Judged { mut row, scores, status }: Judged) -> Result<()> {
         self.counts.add(status);
         let kept = status == Status::Kept;
         row.verdict = if kept { "kept" } else { "dropped" }.into();
         row.reason = (!kept).then(|| status.name().into());
-        self.writer.push(row)
+        self.writer.push(row, scores)
     }
 }
