@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 use serde::Serialize;
 
 use crate::row::table;
-use crate::{SampleKey, Status};
+use crate::{Embedding, SampleKey, Status};
 
 table! {
     /// `pairs/`: an image URL and the text found with it on a page of the crawl. Nothing has been fetched yet.
@@ -174,6 +174,18 @@ table! {
         sha256: String = "sha256" or String::new(),
         /// Cosine of both embeddings before they were rounded to float16; a float32.
         similarity: Option<f64> = "similarity" or None,
+    }
+}
+
+impl EmbeddingRow {
+    /// The similarity that decides: that of the table, else the cosine of the embeddings as they are stored.
+    pub fn cosine(&self, image: &Embedding, text: &Embedding) -> f32 {
+        self.similarity.unwrap_or_else(|| image.similarity(text)) as f32
+    }
+
+    /// What the row is known by: clip-retrieval's tables have a path alone.
+    pub fn name(&self) -> &str {
+        if self.key.is_empty() { &self.image_path } else { &self.key }
     }
 }
 

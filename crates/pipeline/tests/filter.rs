@@ -372,3 +372,37 @@ fn heads_score_every_picture_and_drop_what_is_out_of_bounds() {
     let named = Config { heads: [("similarity".into(), Head::default())].into(), ..Config::laion400m() };
     refused(&named, &open, "another column");
 }
+
+/// From ten parts on, clip-retrieval pads their numbers with zeros to one length (`clip_inference/writer.py`).
+#[test]
+fn parts_of_clip_retrieval_are_filtered_however_their_numbers_are_padded() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (embeddings, output) = (folder.path().join("embeddings"), folder.path().join("curated"));
+    let name = |kind: &str, digits: &str, ending: &str| embeddings.join(format!("{kind}/{kind}_{digits}.{ending}"));
+    let pairs = golden_pairs(24);
+    for (part, pairs) in pairs.chunks(2).enumerate() {
+        write_embeddings(&embeddings, pairs);
+        for (kind, ending) in [("img_emb", "npy"), ("text_emb", "npy"), ("metadata", "parquet")] {
+            fs::rename(name(kind, "0", ending), name(kind, &format!("{part:02}"), ending)).expect("written");
+        }
+    }
+    let prompts = filter::embed_prompts(&Hashed).expect("embedded");
+    let run = || filter::run(&Config::laion400m(), &prompts, &Scorers::new(), &embeddings, &output, &Silent);
+    assert_eq!(run().expect("filtered").counts.rows, 24);
+    let row = |part: usize| read_table::<CuratedRow>(&output.join(format!("{part:05}.parquet"))).expect("sound");
+    let captions = (0..12).flat_map(row).map(|row| row.caption);
+    assert!(captions.eq(pairs.into_iter().map(|pair| pair.caption)), "every part once, in order");
+
+    let says = |parts: &[&str]| {
+        let error = run().expect_err("no whole set of parts").to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    fs::write(name("metadata", "3", "parquet"), "").expect("room");
+    says(&["metadata_00.parquet beside metadata_3.parquet", "different lengths"]);
+    fs::remove_file(name("metadata", "3", "parquet")).expect("written");
+    fs::rename(name("metadata", "05", "parquet"), folder.path().join("away")).expect("there");
+    says(&["part 05 is missing", "there is part 06"]);
+    fs::rename(folder.path().join("away"), name("metadata", "05", "parquet")).expect("there");
+    fs::remove_file(name("text_emb", "11", "npy")).expect("there");
+    says(&["text_emb_11.npy"]);
+}

@@ -16,8 +16,7 @@ pub fn build(run: &Run, output: &Path, model: &str, progress: &dyn Progress) -> 
     let shards = EmbeddingFiles::list(&packages)?;
     let mut inputs = Vec::new();
     let (mut rows, mut dimensions) = (0, None);
-    for &shard in &shards {
-        let files = EmbeddingFiles::of(&packages, shard);
+    for files in &shards {
         for path in [&files.image, &files.text, &files.metadata] {
             inputs.push(file_sha256(path)?);
         }
@@ -39,8 +38,7 @@ pub fn build(run: &Run, output: &Path, model: &str, progress: &dyn Progress) -> 
     let mut images = MatrixWriter::create(&output.join(IMAGES), rows, dimensions)?;
     let mut texts = MatrixWriter::create(&output.join(TEXTS), rows, dimensions)?;
     let mut metadata = TableWriter::<KeptRow>::create(&output.join(METADATA))?;
-    for &shard in &shards {
-        let files = EmbeddingFiles::of(&packages, shard);
+    for files in &shards {
         let count = MatrixReader::open(&files.image)?.rows();
         for (path, writer) in [(&files.image, &mut images), (&files.text, &mut texts)] {
             let mut reader = MatrixReader::open(path)?;

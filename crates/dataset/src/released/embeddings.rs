@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use half::f16;
 
 use super::row::{COLUMNS, Columns};
-use super::{Found, Outcome, numbers, present};
+use super::{Found, Outcome, present};
 use crate::npy::MatrixReader;
+use crate::run::{matrices, numbers};
 use crate::table::Batches;
 use crate::tfds::Content;
 use crate::{Error, Result, Status};
@@ -26,7 +27,7 @@ pub struct EmbeddingShard {
 
 impl EmbeddingShard {
     /// Shards whose files lie in `folder`, or in its folders `img_emb`, `text_emb` and `metadata`. clip-retrieval pads
-    /// the numbers with zeros once there are more than ten.
+    /// the numbers with zeros once there are ten.
     pub(crate) fn list(folder: &Path) -> Result<Vec<Self>> {
         let nested = folder.join("img_emb").is_dir();
         let place = |kind: &str| if nested { folder.join(kind) } else { folder.to_owned() };
@@ -52,16 +53,9 @@ impl EmbeddingShard {
         Ok(Batches::open(&self.table, 1, Some(&[]))?.row_count())
     }
 
-    /// Both matrices. Tables and matrices of different lengths are an error: nobody can tell which row belongs to which.
+    /// Both matrices of a table of so many rows.
     pub(crate) fn matrices(&self, rows: u64) -> Result<(MatrixReader, MatrixReader)> {
-        let (images, texts) = (MatrixReader::open(&self.image)?, MatrixReader::open(&self.text)?);
-        for (path, matrix) in [(&self.image, &images), (&self.text, &texts)] {
-            if matrix.rows() as u64 != rows {
-                let cause = format!("{} rows, but {} has {rows}", matrix.rows(), self.table.display());
-                return Err(Error::format(path, cause));
-            }
-        }
-        Ok((images, texts))
+        matrices(&self.image, &self.text, &self.table, rows)
     }
 
     /// Rows that [`EmbeddingShard::read`] gives an example of: a matrix says its length first.

@@ -109,19 +109,6 @@ impl Released {
     }
 }
 
-/// Numbers in the names of `folder` that are `prefix`, a number, `suffix`, as they are written there; in order.
-fn numbers(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<(u32, String)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let number = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
-        let digits = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-        found.extend(digits.and_then(|digits| Some((digits.parse().ok()?, digits.to_owned()))));
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
 /// `path`, if it is there.
 fn present(path: PathBuf) -> Result<PathBuf> {
     fs::metadata(&path)?;

@@ -13,7 +13,6 @@ pub mod prompts;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dataset::npy::MatrixReader;
 use dataset::schema::{CuratedRow, EmbeddingRow, uid};
 use dataset::scored::ScoredWriter;
 use dataset::table::TableReader;
@@ -91,13 +90,13 @@ pub fn run(
     let mut summary = Summary::new(Stage::Filter);
     let shards = EmbeddingFiles::list(embeddings)?;
     let mut rows = 0;
-    for &id in &shards {
-        rows += TableReader::<EmbeddingRow>::open(&EmbeddingFiles::of(embeddings, id).metadata)?.row_count();
+    for files in &shards {
+        rows += TableReader::<EmbeddingRow>::open(&files.metadata)?.row_count();
     }
     let filter = Filter::new(config, prompts, scorers)?;
     let task = progress.begin(Stage::Filter, Some(rows));
-    for id in shards {
-        summary.counts.merge(&filter.shard(embeddings, output, id, &*task)?);
+    for files in &shards {
+        summary.counts.merge(&filter.files(embeddings, files, output, &*task)?);
     }
     Ok(summary)
 }
@@ -128,9 +127,13 @@ impl Filter {
         })
     }
 
-    /// Filters one shard; one that is done is not done again.
+    /// Filters one shard of ours; one that is done is not done again.
     pub fn shard(&self, embeddings: &Path, output: &Path, id: ShardId, task: &dyn Task) -> Result<Counts> {
-        let files = EmbeddingFiles::of(embeddings, id);
+        self.files(embeddings, &EmbeddingFiles::of(embeddings, id), output, task)
+    }
+
+    fn files(&self, embeddings: &Path, files: &EmbeddingFiles, output: &Path, task: &dyn Task) -> Result<Counts> {
+        let id = files.id;
         let marker = Marker::of_shard(output, id);
         stored::check_weights(embeddings, id, &self.weights)?;
         let settings = Config { heads: self.heads.described(), ..self.config.clone() };
@@ -141,13 +144,7 @@ impl Filter {
             return Ok(done.counts);
         }
         let rows = TableReader::<EmbeddingRow>::open(&files.metadata)?;
-        let (mut images, mut texts) = (MatrixReader::open(&files.image)?, MatrixReader::open(&files.text)?);
-        for (path, matrix) in [(&files.image, &images), (&files.text, &texts)] {
-            if matrix.rows() as u64 != rows.row_count() {
-                let cause = format!("{} rows, but its metadata has {}", matrix.rows(), rows.row_count());
-                return Err(Error::format(path, cause));
-            }
-        }
+        let (mut images, mut texts) = files.matrices(rows.row_count())?;
         let mut scores = self.heads.scores(&files.image)?;
         let mut bucket = Bucket {
             near_duplicates: self.config.near_duplicates,
@@ -158,7 +155,7 @@ impl Filter {
         for (row, position) in rows.zip(0..) {
             let (Some(image), Some(text)) = (images.next_embedding()?, texts.next_embedding()?) else { break };
             let row = row?;
-            let similarity = row.similarity.unwrap_or_else(|| image.similarity(&text)) as f32;
+            let similarity = row.cosine(&image, &text);
             let verdict = self.judge.verdict(&self.config, similarity, &image, &row.caption);
             let scores = scores.next()?;
             let status = match verdict.status {
@@ -176,9 +173,10 @@ impl Filter {
 
 /// The row but for its verdict.
 fn curated(row: EmbeddingRow, position: i64, similarity: f32, tags: &Verdict) -> CuratedRow {
+    let key = row.name().to_owned();
     let uid = if row.uid.is_empty() { uid(&row.caption, &row.url) } else { row.uid };
     CuratedRow {
-        key: if row.key.is_empty() { row.image_path } else { row.key },
+        key,
         uid,
         similarity: f64::from(similarity),
         nsfw: tags.nsfw.name().into(),

@@ -14,7 +14,7 @@ pub fn stored_prompts(embeddings: &Path) -> Result<Option<EmbeddedTexts>> {
     let Some(texts) = EmbeddedTexts::read(&EmbeddingFiles::prompts(embeddings))? else { return Ok(None) };
     let complete = prompts::texts().all(|text| texts.get(text).is_some());
     let shards = EmbeddingFiles::list(embeddings).unwrap_or_default(); // a run that was stopped has none yet
-    let weights = shards.first().map(|&id| weights(embeddings, id)).transpose()?.flatten();
+    let weights = shards.first().map(|files| weights(embeddings, files.id)).transpose()?.flatten();
     let same = weights.is_none_or(|weights| weights == texts.weights());
     Ok((complete && same).then_some(texts))
 }
