@@ -64,6 +64,23 @@ def test_the_funnel_is_shown(address, tmp_path):
         assert word in page
 
 
+def test_pairs_around_a_threshold_are_drawn(program, run, tmp_path):
+    """Small pictures are in the page itself, and its policy lets a browser show them."""
+    from PIL import Image
+
+    page, shot = tmp_path / "threshold.html", tmp_path / "page.png"
+    arguments = [program, "stats", run, "--similarity-min", "0.5", "--html", page, "--quiet"]
+    subprocess.run(arguments, check=True, capture_output=True)
+    dom = browse(page.as_uri(), tmp_path, "--dump-dom")
+    pictures = re.findall(r'<img [^>]*src="([^"]*)"', dom)
+    assert len(pictures) >= 6 and all(picture.startswith("data:image/jpeg;base64,") for picture in pictures)
+    assert not re.search(r"<(script|link|iframe)|href=", dom)
+    browse(page.as_uri(), tmp_path, f"--screenshot={shot}", "--window-size=1200,2000")
+    colours = Image.open(shot).convert("RGB").getcolors(1 << 24)
+    assert len(colours) > 5_000, "pictures that did not load would be of one colour"
+    assert sum(count for count, (r, g, b) in colours if b > r + 60) > 5_000, "matched pairs are blue"
+
+
 def test_the_page_of_a_package_is_drawn_and_fetches_nothing(program, run, tmp_path):
     from PIL import Image
 

@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Find pictures of a run by words
     Search(Search),
-    /// Show the funnel of a run, or what a package holds
+    /// Show the funnel of a run, what a package holds, or what a threshold makes of embeddings
     Stats(Stats),
     /// Check every file of a run or package
     Verify(Look),
@@ -560,20 +560,30 @@ pub(crate) struct Search {
     pub(crate) model: Model,
 }
 
-/// Example: laion400m stats packages/tfds/laion400m/images/1.0.0 --html images.html
+/// Example: laion400m stats packages/tfds/laion400m/images/1.0.0 --html images.html; laion400m stats embeddings --images
+/// images --html threshold.html
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    #[command(flatten)]
-    pub(crate) look: Look,
-    /// Draw what a package holds on a page of its own, too
+    /// A run; a TFDS version folder; or a folder of embeddings, ours or clip-retrieval's
+    #[arg(value_name = "RUN|PACKAGE|EMBEDDINGS")]
+    pub(crate) folder: PathBuf,
+    /// Draw it on a page of its own, too; of embeddings with pairs around the threshold
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// The threshold to look at, of embeddings (cosine, -1 to 1) [default: the run's, or 0.3]
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    pub(crate) similarity_min: Option<f64>,
+    /// Where the pictures of the embeddings are, as `embed` takes them [default: those of the run]
+    #[arg(long, value_name = "FOLDER", requires = "html")]
+    pub(crate) images: Option<PathBuf>,
+    /// Show pairs that are tagged UNSURE or NSFW on the page, too
+    #[arg(long, requires = "html")]
+    pub(crate) show_nsfw: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Look {
-    /// A run, or a package: for `stats` a TFDS version folder, for `verify` any folder with croissant.json, or what `pack`
-    /// wrote into
+    /// A run, or a package: any folder with croissant.json, or what `pack` wrote into
     #[arg(value_name = "RUN|PACKAGE")]
     pub(crate) folder: PathBuf,
 }

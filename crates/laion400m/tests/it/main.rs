@@ -1,6 +1,7 @@
 //! What a user of the program sees: output, files, exit status.
 
 mod bad_input;
+mod calibration;
 mod demo;
 mod download;
 mod embed;

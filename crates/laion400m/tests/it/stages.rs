@@ -53,6 +53,26 @@ fn the_stages_one_by_one_make_what_build_makes() {
     a_list_gives_the_pictures_of_its_urls(&web);
     the_service_answers(&run);
     stats_and_verify_take_a_tfds_folder(&web);
+    stats_shows_what_the_threshold_of_a_run_did(&web, &entries[3]);
+}
+
+/// As `filter` counted it, and with the pictures that the run has: those of kept pairs.
+fn stats_shows_what_the_threshold_of_a_run_did(web: &Web, filtered: &Value) {
+    let (run, html) = (web.name("built"), web.name("built.html"));
+    let said = call(&["stats", &run, "--json", "--html", &html]).json();
+    let too_low = filtered["dropped"]["similarity_too_low"].as_u64().expect("some");
+    let rows = filtered["rows"].as_u64().expect("rows");
+    assert_eq!(said["stages"][3], *filtered);
+    assert_eq!(said["calibration"]["chosen"]["matched"], rows - too_low);
+    assert!(said["calibration"]["chosen"]["mismatched_share"].as_f64() < Some(0.2), "{said}");
+    let text = call(&["stats", &run]).stdout;
+    assert!(text.starts_with("stage ") && text.contains("\n>       0.30"), "{text}");
+
+    let page = call(&["stats", &run, "--similarity-min", "0.56", "--html", &html]);
+    assert_eq!(page.status, Some(0), "{page:?}");
+    let page = fs::read_to_string(web.path("built.html")).expect("written");
+    let pictures = page.matches("src=\"data:image/jpeg;base64,").count();
+    assert!(pictures > 6 && page.matches(" · UNLIKELY").count() == pictures, "{pictures}");
 }
 
 /// What the first `filter` left beside the embeddings is enough for others: the model may be gone.

@@ -39,6 +39,7 @@ use client::Fetcher;
 use store::{Finished, finish};
 
 pub use list::{lists, may_be_saved, pairs};
+pub(crate) use resize::Form;
 pub use resize::ResizeMode;
 
 /// The program's own name in requests.

@@ -26,24 +26,24 @@ pub enum ResizeMode {
 
 /// How a picture is stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Form {
-    pub(super) mode: ResizeMode,
+pub(crate) struct Form {
+    pub(crate) mode: ResizeMode,
     /// Pixels of the side that the mode speaks of.
-    pub(super) size: u32,
+    pub(crate) size: u32,
     /// A picture that is not larger stays as it is, without a border, too.
-    pub(super) only_if_bigger: bool,
+    pub(crate) only_if_bigger: bool,
     /// One that would have more pixels is not made.
-    pub(super) pixels_max: u64,
+    pub(crate) pixels_max: u64,
 }
 
 /// What is stored of a picture.
 #[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) pixels: Pixels,
+pub(crate) struct Stored {
+    pub(crate) pixels: Pixels,
     /// The perceptual hash, of the picture before it was blurred, cropped or given a border.
-    pub(super) phash: Option<String>,
+    pub(crate) phash: Option<String>,
     /// Whether these are the pixels that came in.
-    pub(super) untouched: bool,
+    pub(crate) untouched: bool,
 }
 
 /// How many times the pixels wanted a JPEG must be decoded to. Measured over 150 drawn pictures and 60 photographs at sizes
@@ -53,7 +53,7 @@ const MARGIN: u32 = 2;
 
 impl Form {
     /// What a picture must be decoded to.
-    pub(super) fn needed(&self) -> Needed {
+    pub(crate) fn needed(&self) -> Needed {
         let side = self.size.saturating_mul(MARGIN);
         match self.mode {
             ResizeMode::No => Needed::All,
@@ -65,7 +65,7 @@ impl Form {
     /// The stored form of a picture that was decoded for it, blurred where the boxes are (see [`blur`]); `None` if it would
     /// have more pixels than it may. Source: img2dataset's `resizer.py` over albumentations' `SmallestMaxSize`,
     /// `LongestMaxSize`, `CenterCrop` and `PadIfNeeded`, whose halves round to even numbers.
-    pub(super) fn store(&self, picture: Picture, boxes: &[[f32; 4]]) -> Option<Stored> {
+    pub(crate) fn store(&self, picture: Picture, boxes: &[[f32; 4]]) -> Option<Stored> {
         let (width, height) = (picture.original_width, picture.original_height);
         let side = match self.mode {
             ResizeMode::No => None,

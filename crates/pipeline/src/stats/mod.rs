@@ -1,6 +1,10 @@
-//! What a package holds.
+//! What a package holds, and how matched pairs compare with mismatched ones.
 
+mod calibration;
+mod histogram;
 mod page;
+mod pictures;
+mod samples;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,12 +14,14 @@ use dataset::tfds::ExampleView;
 use dataset::{Nsfw, Result};
 use serde::Serialize;
 
-pub use page::page;
+pub use calibration::{Calibration, CalibrationConfig, Passing, Threshold, calibration, cosine};
+use histogram::Counter as Similarities;
+pub use histogram::{Bin, Similarity, beside};
+pub use page::{calibration_page, page};
+pub use pictures::Pictures;
 
 /// Sides, in pixels, that LAION's own table of sizes has.
 const SIDES: [i32; 3] = [256, 512, 1024];
-/// Bins of the histogram to a unit of similarity.
-const BINS: f64 = 50.0;
 /// Hosts and licences that are told.
 const TOP: usize = 20;
 /// Hosts and licences that are told apart: above a million, new ones are counted together, so that memory is bounded.
@@ -38,30 +44,6 @@ pub struct Stats {
     pub licenses: Vec<Name>,
     /// The most frequent ones, the most frequent first.
     pub hosts: Vec<Name>,
-}
-
-/// How alike pictures and captions are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Similarity {
-    /// Of those that are known.
-    pub least: Option<f64>,
-    /// Of those that are known.
-    pub mean: Option<f64>,
-    /// Of those that are known.
-    pub most: Option<f64>,
-    /// Examples without one (-1).
-    pub unknown: u64,
-    /// Bins of 0.02 from the first that has any to the last.
-    pub histogram: Vec<Bin>,
-}
-
-/// A bin of a histogram.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Bin {
-    /// The least value in it.
-    pub from: f64,
-    /// Values in it.
-    pub count: u64,
 }
 
 /// A line of the table of sizes.
@@ -98,10 +80,7 @@ pub fn package(folder: &Path) -> Result<Stats> {
 struct Counter {
     examples: u64,
     nsfw: [u64; Nsfw::ALL.len()],
-    sum: f64,
-    range: Option<(f64, f64)>,
-    unknown: u64,
-    bins: BTreeMap<i64, u64>,
+    similarities: Similarities,
     sizes: [(u64, u64); SIDES.len()],
     licenses: HashMap<String, u64>,
     hosts: HashMap<String, u64>,
@@ -111,15 +90,8 @@ impl Counter {
     fn add(&mut self, example: &ExampleView<'_>) {
         self.examples += 1;
         self.nsfw[example.nsfw.class() as usize] += 1;
-        let similarity = example.similarity;
-        if (-1.0..=1.0).contains(&similarity) && similarity != -1.0 {
-            self.sum += similarity;
-            let (least, most) = self.range.unwrap_or((similarity, similarity));
-            self.range = Some((least.min(similarity), most.max(similarity)));
-            *self.bins.entry((similarity * BINS).floor() as i64).or_default() += 1;
-        } else {
-            self.unknown += 1;
-        }
+        let is_known = |similarity: &f64| (-1.0..=1.0).contains(similarity) && *similarity != -1.0;
+        self.similarities.add(Some(example.similarity).filter(is_known));
         let (short, long) =
             (example.original_width.min(example.original_height), example.original_width.max(example.original_height));
         for ((either, both), side) in self.sizes.iter_mut().zip(SIDES) {
@@ -132,24 +104,11 @@ impl Counter {
     }
 
     fn finish(self, shards: usize) -> Stats {
-        let known = self.examples - self.unknown;
-        let histogram = match (self.bins.keys().next(), self.bins.keys().next_back()) {
-            (Some(&first), Some(&last)) => (first..=last)
-                .map(|bin| Bin { from: bin as f64 / BINS, count: self.bins.get(&bin).copied().unwrap_or(0) })
-                .collect(),
-            _ => Vec::new(),
-        };
         Stats {
             examples: self.examples,
             shards,
             nsfw: Nsfw::ALL.into_iter().map(|tag| (tag.name(), self.nsfw[tag.class() as usize])).collect(),
-            similarity: Similarity {
-                least: self.range.map(|(least, _)| least),
-                mean: (known > 0).then(|| self.sum / known as f64),
-                most: self.range.map(|(_, most)| most),
-                unknown: self.unknown,
-                histogram,
-            },
+            similarity: self.similarities.finish(),
             sizes: SIDES
                 .into_iter()
                 .zip(self.sizes)
