@@ -72,6 +72,7 @@ def pictures() -> dict[str, bytes]:
         "first.gif": encoded(photo.quantize(64), "GIF"),
         "photo.bmp": encoded(photo, "BMP"),
         "photo.tiff": encoded(photo, "TIFF"),
+        "photo.avif": encoded(photo, "AVIF", quality=90),
         "grey.jpg": encoded(photo.convert("L"), "JPEG", quality=90),
         "cmyk.jpg": encoded(photo.convert("CMYK"), "JPEG", quality=90),
         "progressive.jpg": encoded(photo, "JPEG", quality=90, progressive=True),

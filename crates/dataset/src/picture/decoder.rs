@@ -51,8 +51,13 @@ impl Decoder {
     pub fn picture(&mut self, bytes: &[u8], needed: Needed) -> Result<Picture> {
         unpanicked(|| {
             let format = Format::of(bytes).ok_or_else(not_an_image)?;
-            let jpeg = if format == Format::Jpeg { self.jpeg(bytes, needed)? } else { None };
-            let mut raster = jpeg.map_or_else(|| general::decode(bytes, self.limits), Ok)?;
+            let special = match format {
+                Format::Jpeg => self.jpeg(bytes, needed)?,
+                #[cfg(feature = "native")]
+                Format::Avif => Some(super::avif::decode(bytes, self.limits)?),
+                _ => None,
+            };
+            let mut raster = special.map_or_else(|| general::decode(bytes, self.limits), Ok)?;
             raster.profile = raster.profile.filter(|_| self.profiles);
             finish(bytes, format, raster)
         })
@@ -124,7 +129,8 @@ impl Decoder {
 }
 
 fn not_an_image() -> (Failure, String) {
-    (Failure::NotAnImage, "none of JPEG, PNG, WebP, GIF, BMP and TIFF".into())
+    let avif = if cfg!(feature = "native") { ", AVIF" } else { "" };
+    (Failure::NotAnImage, format!("none of JPEG, PNG, WebP{avif}, GIF, BMP and TIFF"))
 }
 
 /// A panic in a decoder, all of which are other people's, is a damaged picture.

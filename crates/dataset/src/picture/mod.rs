@@ -1,5 +1,7 @@
 //! Encoded pictures to pixels and back: whatever the web sends.
 
+#[cfg(feature = "native")]
+mod avif;
 mod color;
 mod containers;
 mod decoder;
@@ -84,11 +86,17 @@ pub enum Format {
     Bmp,
     /// TIFF; its first picture.
     Tiff,
+    /// AVIF; of a sequence the picture that stands for it. Read by builds with the feature `native` alone.
+    Avif,
 }
 
 impl Format {
     /// The format that the bytes start as.
     pub fn of(bytes: &[u8]) -> Option<Self> {
+        #[cfg(feature = "native")]
+        if avif::is_avif(bytes) {
+            return Some(Self::Avif);
+        }
         Some(match image::guess_format(bytes).ok()? {
             image::ImageFormat::Jpeg => Self::Jpeg,
             image::ImageFormat::Png => Self::Png,
@@ -109,6 +117,7 @@ impl Format {
             Self::Gif => "gif",
             Self::Bmp => "bmp",
             Self::Tiff => "tiff",
+            Self::Avif => "avif",
         }
     }
 }

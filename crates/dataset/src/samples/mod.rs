@@ -31,7 +31,7 @@ use source::{Files, Parts};
 use table::{ShardTable, Slot, Told};
 
 /// Endings of pictures, the first choice first. What such a file really is, its bytes tell.
-const ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
+const ENDINGS: [&str; 10] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jfif", "avif"];
 
 /// A shard of them.
 #[derive(Clone, Debug)]

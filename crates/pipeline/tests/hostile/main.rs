@@ -234,6 +234,15 @@ fn two_thousand_damaged_pictures_are_rows_with_names() {
 }
 
 #[test]
+fn an_avif_is_a_kept_row_where_it_can_be_read() {
+    let server = Server::new(|_, _| answer("200 OK\r\nContent-Type: image/avif", pictures::AVIF));
+    let rows = download_all(&[server.url("host/1.avif")], &config(), |_| ());
+    let found = (rows[0].error_code.as_str(), rows[0].original_width, rows[0].original_height);
+    let expected = if cfg!(feature = "native") { ("kept", Some(38), Some(30)) } else { ("not_an_image", None, None) };
+    assert_eq!(found, expected, "{:?}", rows[0]);
+}
+
+#[test]
 fn no_name_leads_into_a_private_network() {
     const ADDRESSES: [&str; 8] = [
         "127.0.0.1",

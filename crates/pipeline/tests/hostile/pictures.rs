@@ -28,6 +28,9 @@ pub(crate) const GIF: &[u8] =
 pub(crate) const TIFF: &[u8] =
     b"II*\0\x08\0\0\0\x02\0\0\x01\x03\0\x01\0\0\0\x01\0\0\0\x01\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0";
 
+/// An AVIF of 38 x 30 pixels, as Pillow writes it.
+pub(crate) const AVIF: &[u8] = include_bytes!("../../../dataset/tests/golden/avif/420.avif");
+
 /// One small picture of every format.
 pub(crate) fn all() -> Vec<Vec<u8>> {
     let pixel = |x: u32, y: u32| Rgb([(x * 5) as u8, (y * 7) as u8, (x * y) as u8]);
@@ -38,7 +41,7 @@ pub(crate) fn all() -> Vec<Vec<u8>> {
         picture.write_to(&mut Cursor::new(&mut bytes), format).expect("memory");
         bytes
     });
-    encoded.into_iter().chain([GIF.to_vec(), TIFF.to_vec()]).collect()
+    encoded.into_iter().chain([GIF, TIFF, AVIF].map(<[u8]>::to_vec)).collect()
 }
 
 /// Some bytes flipped, a piece cut out, doubled or overwritten, or the end cut off.
