@@ -88,7 +88,8 @@ def write_tar(path, found, captions):
 def embedded(program, tar_folder, model, output, *options):
     command = [program, "embed", tar_folder, "-o", output, "--model", model, "--no-progress", *options]
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-    return [np.load(output / f"{kind}_emb/{kind}_emb_0.npy").astype(np.float64) for kind in ("img", "text")]
+    parts = range(len(list(output.glob("img_emb/*.npy"))))
+    return [np.concatenate([np.load(output / f"{kind}_emb/{kind}_emb_{part}.npy") for part in parts]).astype(np.float64) for kind in ("img", "text")]
 
 
 @torch.no_grad()
