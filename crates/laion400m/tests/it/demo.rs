@@ -35,7 +35,8 @@ fn the_demo_ends_with_a_funnel_that_adds_up_and_a_dataset_that_is_right() {
     call(&["demo", "--no-serve", "--pictures", "801", "-o", run]).could_not_run(&["demo-run", "800 pictures"]);
 
     // What it made can be looked at, checked and searched.
-    assert_eq!(call(&["stats", run, "--json"]).json(), report);
+    let stats = call(&["stats", run, "--json"]).json();
+    assert_eq!((&stats["stages"], &stats["truth"]), (&report["stages"], &report["truth"]));
     let verified = call(&["verify", run, "--json"]);
     assert_eq!((verified.status, &verified.json()["problems"]), (Some(0), &Value::Array(Vec::new())));
     let hits = |text: &str| -> Vec<Value> {
