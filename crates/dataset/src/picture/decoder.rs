@@ -23,9 +23,9 @@ pub struct Decoder {
 }
 
 /// The failure is a row's; the text says more.
-type Result<T> = std::result::Result<T, (Failure, String)>;
+pub(super) type Result<T> = std::result::Result<T, (Failure, String)>;
 
-fn damaged(cause: impl ToString) -> (Failure, String) {
+pub(super) fn damaged(cause: impl ToString) -> (Failure, String) {
     (Failure::ImageDamaged, cause.to_string())
 }
 

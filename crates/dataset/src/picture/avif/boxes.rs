@@ -5,12 +5,14 @@ use std::collections::HashMap;
 
 use super::reader::Bytes;
 
-/// Pieces in which items lie, of all items together. Files have one for each item, and a grid 65,536 items at most.
-const PIECES_MAX: usize = 1 << 17;
+/// Items, and pieces in which they lie. Files have one piece for each item, and a grid 65,536 items at most.
+const ITEMS_MAX: usize = 1 << 17;
+/// Properties of an item. Real ones have about six.
+const PROPERTIES_MAX: usize = 255;
 
 /// The main table of a file, taken apart; nothing is copied.
 pub(super) struct Boxes<'a> {
-    file: &'a [u8],
+    pub(super) file: &'a [u8],
     /// Bytes inside the table itself, where small items lie.
     inside: &'a [u8],
     /// The item that is shown.
@@ -20,7 +22,7 @@ pub(super) struct Boxes<'a> {
     references: Vec<Reference>,
     properties: Vec<([u8; 4], &'a [u8])>,
     /// By item: whether it must be understood, and its number from 1.
-    associations: HashMap<u32, Vec<(bool, usize)>>,
+    associations: HashMap<u32, Vec<(bool, u16)>>,
 }
 
 struct Piece {
@@ -104,14 +106,14 @@ impl<'a> Boxes<'a> {
         let sizes = list.number(2)?;
         let [offset, length, base, index] = [12, 8, 4, 0].map(|shift| (sizes >> shift & 15) as usize);
         let id = if version < 2 { 2 } else { 4 };
-        let mut left = PIECES_MAX;
+        let mut left = ITEMS_MAX;
         for _ in 0..list.number(id)? {
             let item = list.number(id)? as u32;
             let method = if version > 0 { list.number(2)? & 15 } else { 0 };
             list.number(2)?; // other files
             let start = list.number(base)?;
             let count = list.number(2)? as usize;
-            left = left.checked_sub(count)?;
+            left = left.checked_sub(count + 1)?;
             let mut pieces = Vec::with_capacity(count.min(16));
             for _ in 0..count {
                 if version > 0 {
@@ -148,7 +150,10 @@ impl<'a> Boxes<'a> {
             for _ in 0..list.number(1)? {
                 let value = list.number(bytes)?;
                 let must = 1 << (bytes * 8 - 1);
-                properties.push((value & must != 0, (value & (must - 1)) as usize));
+                properties.push((value & must != 0, (value & (must - 1)) as u16));
+            }
+            if properties.len() > PROPERTIES_MAX || self.associations.len() > ITEMS_MAX {
+                return None;
             }
         }
         Some(())
@@ -168,7 +173,7 @@ impl<'a> Boxes<'a> {
     pub(super) fn properties(&self, item: u32) -> impl Iterator<Item = (bool, [u8; 4], &'a [u8])> {
         let of_item = self.associations.get(&item).into_iter().flatten();
         of_item.filter_map(|&(must, number)| {
-            let (kind, content) = *self.properties.get(number.checked_sub(1)?)?;
+            let (kind, content) = *self.properties.get(usize::from(number.checked_sub(1)?))?;
             Some((must, kind, content))
         })
     }

@@ -12,13 +12,10 @@ use self::boxes::Boxes;
 use self::colours::{Coding, Planes};
 use self::reader::Bytes;
 use super::Limits;
+use super::decoder::{Result, damaged};
 use super::general::Raster;
-use crate::Failure;
 
 pub(super) use self::boxes::is_avif;
-
-/// The failure is a row's; the text says more.
-type Result<T> = std::result::Result<T, (Failure, String)>;
 
 /// Properties that are understood, or that change nothing that is read: how many bits there are is in the data itself, and
 /// a part that is cut out is not cut out by PIL either.
@@ -33,10 +30,6 @@ const OPACITY: [&[u8]; 2] = [b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0", b
 /// EXIF's numbers of orientations by the quarters that `irot` turns against the clock, then neither mirrored by `imir`, nor
 /// top to bottom, nor left to right.
 const TURNS: [[u8; 3]; 4] = [[1, 4, 2], [8, 5, 7], [3, 2, 4], [6, 7, 5]];
-
-fn damaged(cause: impl ToString) -> (Failure, String) {
-    (Failure::ImageDamaged, cause.to_string())
-}
 
 /// The picture that the file shows; of a sequence the one that stands for it.
 pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Raster> {
@@ -106,9 +99,13 @@ fn draw(
     limits: Limits,
     mut each: impl FnMut(&Planes, Coding, usize, usize) -> Option<()>,
 ) -> Result<()> {
+    // Items of a grid could all be the same long one.
+    let mut bytes_left = boxes.file.len();
     let mut one = |item: u32, left: u32, top: u32| {
         let (width, height) = size(boxes, item, limits)?;
         let content = boxes.content(item).ok_or_else(|| damaged("an item of an AVIF that is cut off"))?;
+        let left_then = bytes_left.checked_sub(content.len());
+        bytes_left = left_then.ok_or_else(|| damaged("items of an AVIF that are longer than it is"))?;
         let (planes, says) = frame::decode(&content, width, height, limits)?;
         let drawn = each(&planes, says, left as usize, top as usize);
         drawn.ok_or_else(|| damaged(format!("colours coded by matrix {} of H.273", says.matrix)))
@@ -128,8 +125,11 @@ fn draw(
     }
 }
 
-/// How many columns a grid has, and its items, row by row (ISO/IEC 23008-12, 6.6.2.3). They are of one size, and together
-/// they are not much larger than the whole.
+/// Width and height that each item of a grid has at least (ISO/IEC 23000-22, 7.3.11.4.2).
+const PART_MIN: u32 = 64;
+
+/// How many columns a grid has, and its items, row by row (ISO/IEC 23008-12, 6.6.2.3). They are of one size, and none lies
+/// outside of the whole.
 fn grid<'b>(boxes: &'b Boxes<'_>, item: u32, limits: Limits) -> Option<Result<(u32, &'b [u32])>> {
     let content = boxes.content(item)?;
     let mut content = Bytes(&content);
@@ -140,7 +140,11 @@ fn grid<'b>(boxes: &'b Boxes<'_>, item: u32, limits: Limits) -> Option<Result<(u
     let (width, height) = boxes.size(*parts.first()?)?;
     let same = parts.iter().all(|&part| boxes.size(part) == Some((width, height)) && part != item);
     let (wide, high) = (width.checked_mul(columns)?, height.checked_mul(rows)?);
-    if !same || parts.len() != (rows * columns) as usize || boxes.size(item) != Some(whole) {
+    if width.min(height) < PART_MIN
+        || !same
+        || parts.len() != (rows * columns) as usize
+        || boxes.size(item) != Some(whole)
+    {
         return None;
     }
     if wide < whole.0 || high < whole.1 || wide - width >= whole.0 || high - height >= whole.1 {
