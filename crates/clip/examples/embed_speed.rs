@@ -34,9 +34,7 @@ fn main() -> Result<()> {
     let captions: Vec<&str> = captions.lines().collect();
     measure("pictures", || Ok(clip.images(&pictures)?.len()))?;
     measure("77 tokens", || Ok(clip.texts(&[long.as_str(); BATCH])?.len()))?;
-    measure("captions", || {
-        captions.chunks(TOGETHER).map(|texts| Ok(clip.texts(texts)?.len())).sum::<Result<usize>>()
-    })?;
+    measure("captions", || captions.chunks(TOGETHER).map(|texts| Ok(clip.texts(texts)?.len())).sum::<Result<usize>>())?;
     Ok(())
 }
 

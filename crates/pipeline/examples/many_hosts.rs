@@ -1,7 +1,8 @@
-//! Measures what hosts that do not answer cost those that do: `many_hosts [BAD_PERCENT [ROWS [CONNECTIONS]]]`.
+//! Measures what hosts that do not answer cost those that do: `many_hosts [BAD_PERCENT [ROWS [CONNECTIONS [SIDE]]]]`.
 //!
 //! A second process serves 1,000 hosts on this machine, each answer after 50 to 150 ms. Of them BAD_PERCENT never answer
-//! and as many send a byte a second. Compare a run with 0 to one with 5.
+//! and as many send a byte a second. Compare a run with 0 to one with 5. Pictures are noise of SIDE x SIDE pixels (64): with
+//! large ones it tells the memory that bodies take.
 #![allow(clippy::print_stdout)] // it is here to print
 
 use std::collections::BTreeMap;
@@ -17,17 +18,21 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const HOSTS: usize = 1000;
+/// As `collect` writes them.
+const SHARD_ROWS: usize = 10_000;
 
 fn main() -> Result<()> {
     let mut numbers = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
     let mut number = |default| numbers.next().and_then(std::result::Result::ok).unwrap_or(default);
-    let (bad, rows, connections) = (number(5), number(20_000), number(1000));
-    if std::env::args().nth(4).is_some() {
-        return tokio::runtime::Runtime::new()?.block_on(serve(bad));
+    let (bad, rows, connections, side) = (number(5), number(200_000), number(1000), number(64));
+    if std::env::args().nth(5).is_some() {
+        return tokio::runtime::Runtime::new()?.block_on(serve(bad, side as u32));
     }
     let program = std::env::current_exe()?;
-    let mut server =
-        Command::new(program).args([&bad.to_string(), "0", "0", "serve"]).stdout(Stdio::piped()).spawn()?;
+    let mut server = Command::new(program)
+        .args([&bad.to_string(), "0", "0", &side.to_string(), "serve"])
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut lines = BufReader::new(server.stdout.take().ok_or_else(|| Error::Invalid("no output".into()))?).lines();
     let mut line = || lines.next().ok_or_else(|| Error::Invalid("the server is gone".into()))?.map_err(Error::from);
     let port = line()?;
@@ -36,8 +41,13 @@ fn main() -> Result<()> {
     let (pairs, images) = (folder.path().join("pairs"), folder.path().join("images"));
     fs_err::create_dir(&pairs)?;
     // Hosts in no order, the same in every run.
-    let url = |row: usize| format!("http://h{:03}.localhost:{port}/{row}.jpg", row * 7919 % 104_729 % HOSTS);
-    write_table(&pairs.join("00000.parquet"), (0..rows).map(|row| pair(&url(row))))?;
+    let host = |row: usize| (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_mul(row as u64 | 1) >> 32;
+    let url = |row: usize| format!("http://h{:03}.localhost:{port}/{row}.jpg", host(row) % HOSTS as u64);
+    let shards = || (0..rows).step_by(SHARD_ROWS).zip(0..);
+    for (start, number) in shards() {
+        let shard = start..rows.min(start + SHARD_ROWS);
+        write_table(&pairs.join(format!("{number:05}.parquet")), shard.map(|row| pair(&url(row))))?;
+    }
     let config = download::Config {
         allow_private: true,
         image_bytes_min: 0,
@@ -52,8 +62,10 @@ fn main() -> Result<()> {
     server.kill()?;
 
     let mut ends = BTreeMap::<String, usize>::new();
-    for row in read_table::<ImageRow>(&images.join("00000.parquet"))? {
-        *ends.entry(row.error_code).or_default() += 1;
+    for (_, number) in shards() {
+        for row in read_table::<ImageRow>(&images.join(format!("{number:05}.parquet")))? {
+            *ends.entry(row.error_code).or_default() += 1;
+        }
     }
     let kept = ends.get("kept").copied().unwrap_or_default();
     let after = ended.saturating_sub(last).as_secs_f64();
@@ -88,11 +100,14 @@ fn pair(url: &str) -> Pair {
     Pair { uid: uid("a cat", url), url: url.into(), caption: "a cat".into(), ..Pair::default() }
 }
 
-async fn serve(bad: usize) -> Result<()> {
+async fn serve(bad: usize, side: u32) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     let mut picture = Vec::new();
-    let pixels = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8 * 4, y as u8 * 4, 90]));
+    let noise = |x: u32, y: u32| (x.wrapping_mul(0x9E37_79B9) ^ y.wrapping_mul(0x85EB_CA6B)).wrapping_mul(0xC2B2_AE35);
+    let pixels = image::RgbImage::from_fn(side, side, |x, y| {
+        image::Rgb(noise(x, y).to_be_bytes()[..3].try_into().unwrap_or_default())
+    });
     pixels
         .write_to(&mut Cursor::new(&mut picture), image::ImageFormat::Jpeg)
         .map_err(|e| Error::Invalid(e.to_string()))?;

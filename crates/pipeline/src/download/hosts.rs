@@ -162,7 +162,8 @@ impl Host {
                 first = first.filter(|_| !state.answers);
                 let paused = state.not_before.filter(|&time| time > now);
                 match (paused, self.limits.interval) {
-                    (Some(time), _) if time - now > PAUSE_MAX => return None,
+                    // A pause that the host asked for is waited for, if it is short; the rest of a dead one is not.
+                    (Some(time), _) if state.rests > 0 || time - now > PAUSE_MAX => return None,
                     (Some(time), _) => {
                         spaced = self.limits.interval.is_none();
                         time
@@ -237,7 +238,7 @@ impl Host {
         }
         let pause = time.unwrap_or(PAUSE * (1 << state.refusals.min(6)));
         state.refusals += 1;
-        state.answers = true;
+        (state.answers, state.rests) = (true, 0);
         state.not_before = state.not_before.max(Some(now + pause.min(LEFT_ALONE_MAX)));
     }
 
@@ -268,7 +269,9 @@ mod tests {
             host.failed(Duration::ZERO);
         }
         assert!(host.turn().await.is_err());
-        tokio::time::sleep(REST + Duration::from_secs(1)).await;
+        tokio::time::sleep(REST - Duration::from_secs(1)).await;
+        assert!(host.turn().await.is_err(), "nobody waits for a dead host");
+        tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(host.turn().await.is_ok());
         host.failed(Duration::ZERO);
         assert!(host.turn().await.is_err(), "still dead");
