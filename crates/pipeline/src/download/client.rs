@@ -19,6 +19,7 @@ use super::dns::{GuardedResolver, NoAddress};
 use super::guard::{Guard, PrivateAddress};
 use super::hosts::{Host, Hosts, Limits};
 use super::room::{Memory, Room};
+use super::window::Window;
 use super::{Config, USER_AGENT, robots};
 
 /// RFC 9309, section 2.3.1.2.
@@ -31,6 +32,12 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(5);
 /// Headers of one answer. Their bytes are bounded by hyper: 400 KiB, and 16 KiB in HTTP/2.
 const HEADERS_MAX: usize = 256;
+/// Bytes that hyper reads of a body at once, at most (its `DEFAULT_MAX_BUFFER_SIZE`): they are in memory before they are seen.
+const READ_AHEAD: u64 = 8192 + 4096 * 100;
+/// A connection that nobody needs is kept for so long: it keeps what it reads into, too.
+const IDLE: Duration = Duration::from_secs(2);
+/// Bytes that a host may send ahead over HTTP/2.
+const HTTP2_WINDOW: u32 = 256 << 10;
 /// Where hosts can find out what asks them.
 const PROJECT: &str = "https://github.com/laion400m/laion400m";
 
@@ -102,7 +109,10 @@ impl Fetcher {
             .dns_resolver(GuardedResolver::new(&config.dns_servers, guard, connect * 4 / 5)?)
             .connect_timeout(connect)
             .http1_max_headers(HEADERS_MAX)
+            .http2_initial_stream_window_size(HTTP2_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_WINDOW)
             .pool_max_idle_per_host(config.host_concurrency)
+            .pool_idle_timeout(IDLE)
             .build()
             .map_err(|error| Error::Invalid(format!("set up the HTTP client: {error}")))?;
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
@@ -110,13 +120,13 @@ impl Fetcher {
         Ok(Self(Arc::new(Inner { client, config: config.clone(), guard, hosts, requests, memory: Memory::new() })))
     }
 
-    /// Fetches `url`, again if the failure is one that passes.
-    pub(super) async fn fetch(&self, url: &str) -> (Status, Fetched) {
+    /// Fetches `url` for a row of a shard, again if the failure is one that passes.
+    pub(super) async fn fetch(&self, url: &str, row: u64, window: &Window) -> (Status, Fetched) {
         let mut before: Option<(Status, Fetched)> = None;
         loop {
             let attempts = before.as_ref().map_or(0, |(_, fetched)| fetched.attempts);
             let mut fetched = Fetched { attempts, ..Fetched::default() };
-            let (status, message) = match self.0.attempt(url, &mut fetched).await {
+            let (status, message) = match self.0.attempt(url, row, window, &mut fetched).await {
                 Ok(body) => {
                     fetched.body = Some(body);
                     return (Status::Kept, fetched);
@@ -159,15 +169,22 @@ fn back_off(url: &str, attempts: u32) -> Duration {
 
 impl Inner {
     /// One attempt, all its redirects included. The deadline is for asking, not for waiting to ask.
-    async fn attempt(&self, url: &str, fetched: &mut Fetched) -> Result<Vec<u8>, End> {
+    async fn attempt(&self, url: &str, row: u64, window: &Window, fetched: &mut Fetched) -> Result<Vec<u8>, End> {
         let mut url = parse(url)?;
         let mut deadline = Duration::from_millis(self.config.timeout_ms);
         let mut slowest: Option<(Arc<Host>, Duration)> = None;
         for hop in 0..=self.config.redirects_max {
             self.check(&url)?;
             let host = self.hosts.of(&url);
-            let turn = host.turn().await;
-            let _turn = turn.map_err(|cause| (Status::Failed(Failure::HostUnavailable), cause.to_owned()))?;
+            let _turn = loop {
+                window.pass(row).await;
+                let turn = host.turn().await;
+                let turn = turn.map_err(|cause| (Status::Failed(Failure::HostUnavailable), cause.to_owned()))?;
+                // The turn is given back, for the row that all wait for may need it.
+                if window.lets(row) {
+                    break turn;
+                }
+            };
             let _request = self.requests.acquire().await.expect("the semaphore is never closed");
             fetched.attempts += i32::from(hop == 0);
             let started = Instant::now();
@@ -336,10 +353,14 @@ impl Inner {
         let started = tokio::time::Instant::now();
         let grace = GRACE.min(Duration::from_millis(self.config.timeout_ms) / 2);
         let rate = self.config.bytes_per_second_min;
-        let mut body = Vec::new();
+        let length = answer.content_length().unwrap_or(u64::MAX);
+        let first = length.min(READ_AHEAD) as usize;
+        room.grow_to(first).await;
+        let mut body = Vec::with_capacity(first);
         while body.len() as u64 <= limit {
-            // When what has come so far is too little.
             let bytes = body.len() as u64;
+            room.grow_to((bytes + READ_AHEAD).min(length) as usize).await;
+            // When what has come so far is too little.
             let due = bytes
                 .saturating_mul(1000)
                 .checked_div(rate)
@@ -350,7 +371,6 @@ impl Inner {
             };
             let slow = |_| (Status::Failed(Failure::TooSlow), format!("less than {rate} bytes a second"));
             let Some(chunk) = chunk.map_err(slow)?.map_err(|error| classify(&error))? else { break };
-            room.grow_to(body.len() + chunk.len()).await;
             body.extend_from_slice(&chunk);
         }
         Ok(body)
@@ -476,11 +496,13 @@ mod tests {
             "http://169.254.169.254/latest/meta-data/".to_owned(),
         ];
         for target in &targets {
-            let (status, fetched) = fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}")).await;
+            let (status, fetched) =
+                fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}"), 0, &Window::default()).await;
             assert_eq!(status, Status::Dropped(Reason::PrivateAddress), "{target}: {fetched:?}");
         }
         for target in ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:image/png;base64,AA=="] {
-            let (status, _) = fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}")).await;
+            let (status, _) =
+                fetcher.fetch(&format!("http://{PUBLIC}:{public}/?{target}"), 0, &Window::default()).await;
             assert_eq!(status, Status::Dropped(Reason::UrlScheme), "{target}");
         }
         assert_eq!(asked.lock().expect("no panic").len(), targets.len() + 1 + 3);

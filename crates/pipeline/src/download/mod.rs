@@ -11,12 +11,12 @@ mod resize;
 mod robots;
 mod room;
 mod store;
+mod window;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
@@ -37,6 +37,7 @@ use tokio::sync::Semaphore;
 use blocked::Blocked;
 use client::Fetcher;
 use store::{Finished, finish};
+use window::Window;
 
 pub use list::{lists, may_be_saved, pairs};
 pub(crate) use resize::Form;
@@ -217,8 +218,6 @@ const SCHEDULE: [&str; 11] = [
 /// Rows of a shard that are under way. Rows are written in order, so a host that does not answer must not hold up the others:
 /// at 500 rows a second that is half a minute, more than such a host is waited for.
 const WINDOW: usize = 16_384;
-/// Bytes of pictures of a shard that are finished but wait for an earlier row; beyond them no row is begun.
-const WINDOW_BYTES: u64 = 64 << 20;
 /// Rows that are read at once.
 const BATCH: usize = 2048;
 
@@ -325,30 +324,32 @@ impl Downloader {
         let mut counts = Counts::default();
         let mut failed_to_resize = 0;
         let rows = TableReader::<Pair>::open_batched(&input, BATCH)?;
-        let waiting = &AtomicU64::new(0);
+        let window = &Window::default();
         // Nobody has to be woken: every row that is taken out below asks for new ones.
-        let room = |_: &mut Context<'_>| {
-            if waiting.load(Ordering::Relaxed) > WINDOW_BYTES { Poll::Pending } else { Poll::Ready(()) }
-        };
+        let room = |_: &mut Context<'_>| if window.is_open() { Poll::Ready(()) } else { Poll::Pending };
         let rows = futures::stream::iter(rows.zip(0..).zip(objects)).then(|row| poll_fn(room).map(|()| row));
         let fetches = rows.map(|((pair, row), further)| {
             let key = SampleKey { shard: id, row };
             let known = before.as_mut().map(|before| before.next().ok_or_else(|| gone(output, key))?).transpose();
+            let known = known.map(|known| known.and_then(|(row, picture)| self.known_end(row, picture)));
+            if let Ok(Some(finished)) = &known {
+                window.finished(size(finished));
+            }
             async move {
                 let (pair, known) = (pair?, known?);
-                let finished = match known.and_then(|(row, picture)| self.known_end(row, picture)) {
-                    Some(finished) => finished,
-                    None => self.row(pair, further, key).await?,
-                };
-                waiting.fetch_add(size(&finished), Ordering::Relaxed);
-                Ok::<_, Error>(finished)
+                if let Some(finished) = known {
+                    return Ok::<_, Error>(finished);
+                }
+                let finished = self.row(pair, further, key, window).await?;
+                window.finished(size(&finished));
+                Ok(finished)
             }
         });
         let mut fetches = std::pin::pin!(fetches.buffered(WINDOW));
         self.runtime.block_on(async {
             while let Some(finished) = fetches.next().await {
                 let finished = finished?;
-                waiting.fetch_sub(size(&finished), Ordering::Relaxed);
+                window.written(size(&finished));
                 counts.add(finished.status);
                 failed_to_resize += u64::from(finished.row.status == "failed_to_resize");
                 task.row(finished.status, finished.row.bytes.unwrap_or_default() as u64);
@@ -366,11 +367,11 @@ impl Downloader {
     }
 
     /// The end of a row that nothing is known of.
-    async fn row(&self, pair: Pair, further: Object, key: SampleKey) -> Result<Finished> {
+    async fn row(&self, pair: Pair, further: Object, key: SampleKey, window: &Window) -> Result<Finished> {
         if self.blocked.url(&pair.url) {
             return Ok(Finished::blocked(ImageRow::new(&pair, key), Status::Dropped(Reason::UrlBlocked)));
         }
-        let (status, fetched) = self.fetcher.fetch(&pair.url).await;
+        let (status, fetched) = self.fetcher.fetch(&pair.url, u64::from(key.row), window).await;
         let (config, blocked) = (self.config.clone(), self.blocked.clone());
         let _turn = self.workers.acquire().await.expect("the semaphore is never closed");
         let work = move || finish(&config, &blocked, &pair, &further, key, status, fetched);
