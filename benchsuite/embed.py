@@ -24,7 +24,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 ROUNDS = 3
 BATCH = 32
-SAMPLES = 256
+SAMPLES = 64
 
 
 def cpu_seconds():
