@@ -161,7 +161,7 @@ def main():
             def run(tars):
                 command = [program, "embed", temporary / tars, "-o", temporary / f"out-{precision}-{next(runs)}", "--model", folder]
                 command += ["--onnxruntime", library, "--precision", precision, "--quiet"]
-                subprocess.run([str(part) for part in command], check=True)
+                subprocess.run([str(part) for part in command], stdout=subprocess.DEVNULL, check=True)
 
             whole, first = per_second(lambda: run("all"), SAMPLES), per_second(lambda: run("one"), 1)
             return (SAMPLES - 1) / (SAMPLES / whole - 1 / first)

@@ -23,7 +23,7 @@ pub enum Precision {
     /// 32, as in the reference.
     #[default]
     Float32,
-    /// 8 in the products of matrices: six tenths of the cost on a processor, and close to the same.
+    /// 8 in the products of matrices: half of the cost on a processor, and close to the same.
     Int8,
 }
 
