@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use dataset::picture::{Decoder, Format, Limits, Needed, Picture, decode, is_image};
 use dataset::{Failure, Pixels};
-use proptest::prelude::*;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/avif")
@@ -143,35 +142,4 @@ fn what_is_cut_off_is_damaged_and_other_brands_are_no_picture() {
     for other in [&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], b"\0\0\0\x14ftypmp42avif\0\0\0\0", b"\0\0\0\x1Cftyp"] {
         assert!(!is_image(other), "{}", other.escape_ascii());
     }
-}
-
-proptest! {
-    #[test]
-    fn no_change_of_a_file_is_a_panic(
-        file in prop::sample::select(files()),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        cut: prop::sample::Index,
-        is_cut: bool,
-    ) {
-        let mut bytes = file;
-        for (place, value) in changes {
-            let place = place.index(bytes.len());
-            bytes[place] = value;
-        }
-        if is_cut {
-            bytes.truncate(cut.index(bytes.len()));
-        }
-        let limits = Limits { pixels_max: 1 << 20 };
-        if let Ok(picture) = Decoder::new(limits).picture(&bytes, Needed::Shorter(4)) {
-            prop_assert!(u64::from(picture.original_width) * u64::from(picture.original_height) <= 1 << 20);
-        }
-    }
-}
-
-fn files() -> Vec<Vec<u8>> {
-    let files = fs_err::read_dir(folder()).expect("a folder of the repository");
-    let mut paths: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "avif"));
-    paths.sort();
-    paths.iter().map(|path| fs_err::read(path).expect("readable")).collect()
 }

@@ -121,6 +121,8 @@ fn only_what_shows_the_same_to_everybody_is_as_in_its_file() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
     fn no_change_of_a_file_is_a_panic(
         file in prop::sample::select(files()),
@@ -144,7 +146,8 @@ proptest! {
 }
 
 fn files() -> Vec<Vec<u8>> {
-    let files = fs_err::read_dir(folder()).expect("a folder of the repository");
+    let folders = [folder(), folder().with_file_name("avif")];
+    let files = folders.iter().flat_map(|folder| fs_err::read_dir(folder).expect("a folder of the repository"));
     let mut paths: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
     paths.sort();
     paths.iter().map(|path| fs_err::read(path).expect("readable")).collect()
