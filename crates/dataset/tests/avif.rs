@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dataset::picture::{Decoder, Format, Limits, Needed, Picture, decode, is_image};
+use dataset::picture::{Decoder, Format, Limits, Picture, decode, is_image};
 use dataset::{Failure, Pixels};
 
 fn folder() -> PathBuf {
