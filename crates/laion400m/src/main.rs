@@ -16,6 +16,11 @@ use clap::Parser;
 use cli::Cli;
 use printer::Printer;
 
+/// Gives back the memory of bodies and pictures of many sizes, which glibc keeps: see docs/log.md.
+#[cfg(feature = "native")]
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How a command ended, as the exit status tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {

@@ -17,6 +17,10 @@ use pipeline::download;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// As in the program.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HOSTS: usize = 1000;
 /// As `collect` writes them.
 const SHARD_ROWS: usize = 10_000;

@@ -7,7 +7,7 @@ use dataset::schema::KeptRow;
 use dataset::{Error, SampleKey};
 use serde::{Deserialize, Serialize};
 
-use crate::index::{COUNT_MAX, Hit, Modality, Options};
+use crate::index::{COUNT_MAX, Filter, Hit, Modality, Options};
 
 /// Longest text of a query, in bytes; a caption of 77 tokens is far shorter.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -59,8 +59,9 @@ impl SearchQuery {
         if self.similarity_min.is_some_and(|least| !least.is_finite()) {
             return wrong("similarity_min is a number");
         }
-        let (safe, similarity_min) = (self.safe.unwrap_or(true), self.similarity_min);
-        Ok((subject, Options { modality, count, offset, safe, similarity_min }))
+        let filter = if self.safe.unwrap_or(true) { Filter::safe() } else { Filter::default() };
+        let filter = Filter { similarity_min: self.similarity_min, ..filter };
+        Ok((subject, Options { modality, count, offset, exact: false, filter }))
     }
 }
 

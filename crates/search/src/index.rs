@@ -41,15 +41,43 @@ pub struct Options {
     pub count: usize,
     /// Results passed over first.
     pub offset: usize,
-    /// Only rows that are tagged UNLIKELY.
-    pub safe: bool,
-    /// Only rows whose picture and caption are at least so alike.
-    pub similarity_min: Option<f32>,
+    /// Look at every row, and do without the lists.
+    pub exact: bool,
+    /// What a row must be like.
+    pub filter: Filter,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { modality: Modality::Image, count: 40, offset: 0, safe: true, similarity_min: None }
+        Self { modality: Modality::Image, count: 40, offset: 0, exact: false, filter: Filter::safe() }
+    }
+}
+
+/// What a row must be like to be found; the default lets every row through.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// One of these tags; none given: any.
+    pub nsfw: Option<Vec<Nsfw>>,
+    /// Picture and caption are at least so alike.
+    pub similarity_min: Option<f32>,
+    /// Picture and caption are at most so alike.
+    pub similarity_max: Option<f32>,
+    /// The picture was at least so wide where it came from, in pixels.
+    pub width_min: Option<u32>,
+    /// The picture was at least so high where it came from, in pixels.
+    pub height_min: Option<u32>,
+    /// The caption is in one of these languages (ISO 639-1); none given: any.
+    pub languages: Vec<String>,
+    /// One of these licences: a code of Creative Commons (`by-sa`), `any` for any that is known, or a URL; none given: all.
+    pub licenses: Vec<String>,
+    /// The picture is of one of these hosts or of a subdomain; none given: any.
+    pub hosts: Vec<String>,
+}
+
+impl Filter {
+    /// Only rows that are tagged UNLIKELY.
+    pub fn safe() -> Self {
+        Self { nsfw: Some(vec![Nsfw::Unlikely]), ..Self::default() }
     }
 }
 
@@ -159,13 +187,13 @@ impl Index {
         self.keys.binary_search(&key.number()).ok()
     }
 
-    /// The image embedding of a row.
-    pub fn image_embedding(&self, row: usize) -> Result<Embedding> {
+    /// An embedding of a row.
+    pub fn embedding(&self, row: usize, modality: Modality) -> Result<Embedding> {
         if row >= self.len() {
             return Err(Error::Invalid(format!("row {row} of {}", self.len())));
         }
         let mut values = Vec::new();
-        self.row(&self.images, row, &mut values);
+        self.row(self.matrix(modality), row, &mut values);
         Embedding::from_f16(&values)
     }
 
@@ -205,17 +233,14 @@ impl Index {
     }
 
     fn scan(&self, query: &Embedding, options: &Options, wanted: usize, start: usize, end: usize) -> Vec<Hit> {
-        let matrix = match options.modality {
-            Modality::Image => &self.images,
-            Modality::Text => &self.texts,
-        };
+        let matrix = self.matrix(options.modality);
         let (mut halves, mut values) = (Vec::new(), vec![0.0; self.dimensions]);
         let mut best: BinaryHeap<Hit> = BinaryHeap::new(); // the worst of them on top
         for row in start..end {
-            if options.safe && self.nsfw[row] != Nsfw::Unlikely {
+            if options.filter.nsfw.as_ref().is_some_and(|tags| !tags.contains(&self.nsfw[row])) {
                 continue;
             }
-            if options.similarity_min.is_some_and(|least| self.similarity[row] < least) {
+            if options.filter.similarity_min.is_some_and(|least| self.similarity[row] < least) {
                 continue;
             }
             self.row(matrix, row, &mut halves);
@@ -227,6 +252,13 @@ impl Index {
             }
         }
         best.into_vec()
+    }
+
+    fn matrix(&self, modality: Modality) -> &Matrix {
+        match modality {
+            Modality::Image => &self.images,
+            Modality::Text => &self.texts,
+        }
     }
 
     fn row(&self, matrix: &Matrix, row: usize, values: &mut Vec<f16>) {

@@ -24,5 +24,5 @@ mod api;
 mod server;
 
 pub use build::build;
-pub use index::{COUNT_MAX, Hit, Index, Modality, Options};
+pub use index::{COUNT_MAX, Filter, Hit, Index, Modality, Options};
 pub use server::{Service, serve};

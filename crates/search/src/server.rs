@@ -19,7 +19,7 @@ use dataset::{Embedder, Run, SampleKey};
 use tokio::sync::Semaphore;
 
 use crate::api::{ApiError, Found, SearchAnswer, SearchQuery, Subject};
-use crate::index::Index;
+use crate::index::{Index, Modality};
 
 /// Searches and pictures that are worked on at once; further ones wait.
 const AT_WORK: usize = 8;
@@ -157,7 +157,7 @@ async fn search(
     let results = service.work(move |inner| {
         let query = match subject {
             Subject::Text(text) => inner.embedder.texts(&[&text])?.remove(0),
-            Subject::Like(key) => inner.index.image_embedding(find(&inner.index, key)?)?,
+            Subject::Like(key) => inner.index.embedding(find(&inner.index, key)?, Modality::Image)?,
         };
         let hits = inner.index.search(&query, &options)?;
         let rows = inner.index.rows(&hits.iter().map(|hit| hit.row).collect::<Vec<_>>())?;

@@ -12,7 +12,7 @@ use dataset::{
     Embedder, Embedding, EmbeddingFiles, Nsfw, Pixels, Result, Run, SampleKey, ShardId, Silent, file_sha256,
 };
 use fs_err as fs;
-use search::{Index, Modality, Options, Service, build};
+use search::{Filter, Index, Modality, Options, Service, build};
 
 const DIMENSIONS: usize = 16;
 
@@ -152,12 +152,12 @@ fn search_finds_what_a_plain_scan_finds() {
         let query = direction(seed);
         let options = Options {
             count: 25,
-            safe: seed % 2 == 0,
+            filter: if seed % 2 == 0 { Filter::safe() } else { Filter::default() },
             modality: [Modality::Image, Modality::Text][seed as usize % 2],
             ..Options::default()
         };
         let mut expected: Vec<_> = (0..1400u32)
-            .filter(|row| !options.safe || row % 3 != 2)
+            .filter(|row| seed % 2 == 1 || row % 3 != 2)
             .map(|row| match options.modality {
                 Modality::Image => (row, direction(hash(&caption(row)))),
                 Modality::Text => (row, direction(u64::from(row) + 1000)),
@@ -180,7 +180,7 @@ fn pages_of_results_follow_one_another_and_equal_scores_keep_their_order() {
     let run = run(folder.path(), 40);
     let index = Index::open(&run.index()).expect("built");
     let rows = |offset, count| {
-        let options = Options { offset, count, safe: false, ..Options::default() };
+        let options = Options { offset, count, filter: Filter::default(), ..Options::default() };
         index.search(&direction(3), &options).expect("searched").into_iter().map(|hit| hit.row).collect::<Vec<_>>()
     };
     let all = rows(0, 80);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use dataset::Run;
-use search::{COUNT_MAX, Index, Options};
+use search::{COUNT_MAX, Filter, Index, Options};
 
 use crate::Ended;
 use crate::cli::Search;
@@ -17,7 +17,8 @@ pub(super) fn run(options: &Search, printer: &Printer) -> Result<Ended> {
         anyhow::bail!("the index was made with another model than {:?}; name it with --model", options.model.model);
     }
     let query = clip.texts(&[&options.text])?.remove(0);
-    let wanted = Options { count: options.count.min(COUNT_MAX), safe: !options.unsafe_too, ..Options::default() };
+    let filter = if options.unsafe_too { Filter::default() } else { Filter::safe() };
+    let wanted = Options { count: options.count.min(COUNT_MAX), filter, ..Options::default() };
     let hits = index.search(&query, &wanted)?;
     let rows = index.rows(&hits.iter().map(|hit| hit.row).collect::<Vec<_>>())?;
     for (hit, row) in hits.iter().zip(rows) {
