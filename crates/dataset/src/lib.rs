@@ -35,6 +35,7 @@ pub mod carried;
 pub mod croissant;
 pub mod encoded;
 pub mod hub;
+pub mod indexed;
 pub mod list;
 pub mod load;
 pub mod npy;

@@ -519,11 +519,14 @@ pub(crate) enum Compat {
 /// Example: laion400m index run
 #[derive(Debug, Args)]
 pub(crate) struct Index {
-    /// Folder that holds packages
-    pub(crate) run: PathBuf,
-    /// Where the index goes [default: index in the run]
+    /// A run, or a folder with img_emb, text_emb and metadata as clip-retrieval writes it
+    pub(crate) input: PathBuf,
+    /// Where the index goes [default: index in the input]
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
+    /// Delete the samples whose keys are in this file, one a line, from the index that is there: no search finds them again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) delete: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: Model,
 }

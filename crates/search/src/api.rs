@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dataset::schema::KeptRow;
-use dataset::{Error, SampleKey};
+use dataset::indexed::IndexedRow;
+use dataset::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::index::{COUNT_MAX, Filter, Hit, Modality, Options};
+use crate::hits::Hit;
+use crate::index::{COUNT_MAX, Modality, Options};
+use dataset::indexed::Filter;
 
 /// Longest text of a query, in bytes; a caption of 77 tokens is far shorter.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -31,7 +33,7 @@ pub(crate) struct SearchQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Text(String),
-    Like(SampleKey),
+    Like(String),
 }
 
 impl SearchQuery {
@@ -41,9 +43,7 @@ impl SearchQuery {
         let subject = match (text, self.key) {
             (Some(text), None) if text.len() <= TEXT_BYTES_MAX => Subject::Text(text),
             (Some(_), None) => return wrong("text is longer than 4096 bytes"),
-            (None, Some(key)) => {
-                Subject::Like(key.parse().map_err(|error: Error| ApiError::Request(error.to_string()))?)
-            }
+            (None, Some(key)) => Subject::Like(key),
             (Some(_), Some(_)) => return wrong("either text or key, not both"),
             (None, None) => return wrong("neither text nor key"),
         };
@@ -61,7 +61,7 @@ impl SearchQuery {
         }
         let filter = if self.safe.unwrap_or(true) { Filter::safe() } else { Filter::default() };
         let filter = Filter { similarity_min: self.similarity_min, ..filter };
-        Ok((subject, Options { modality, count, offset, exact: false, filter }))
+        Ok((subject, Options { modality, count, offset, exact: false, probes: None, filter }))
     }
 }
 
@@ -82,31 +82,31 @@ pub(crate) struct Found {
     page_url: String,
     license: String,
     nsfw: String,
-    similarity: f64,
-    width: i32,
-    height: i32,
-    original_width: i32,
-    original_height: i32,
+    similarity: Option<f64>,
+    width: Option<i64>,
+    height: Option<i64>,
+    original_width: Option<i64>,
+    original_height: Option<i64>,
     /// Where this service has the picture.
     image: String,
 }
 
 impl Found {
-    pub(crate) fn new(hit: Hit, row: KeptRow) -> Self {
+    pub(crate) fn new(hit: Hit, row: &IndexedRow) -> Self {
         Self {
-            image: format!("/api/v1/images/{}", row.key),
-            key: row.key,
+            image: format!("/api/v1/images/{}", row.key()),
+            key: row.key().into(),
             score: hit.score,
-            caption: row.caption,
-            url: row.url,
-            page_url: row.page_url,
-            license: row.license,
-            nsfw: row.nsfw,
-            similarity: row.similarity,
-            width: row.width,
-            height: row.height,
-            original_width: row.original_width,
-            original_height: row.original_height,
+            caption: row.caption().into(),
+            url: row.url().into(),
+            page_url: row.page_url().into(),
+            license: row.license().into(),
+            nsfw: row.nsfw().into(),
+            similarity: row.similarity(),
+            width: row.width(),
+            height: row.height(),
+            original_width: row.original_width(),
+            original_height: row.original_height(),
         }
     }
 }

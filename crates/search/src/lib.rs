@@ -18,11 +18,13 @@
 
 #[allow(unsafe_code)]
 mod map;
-mod build;
+mod hits;
+mod lists;
 mod index;
 mod api;
 mod server;
 
-pub use build::build;
-pub use index::{COUNT_MAX, Filter, Hit, Index, Modality, Options};
+pub use dataset::indexed::Filter;
+pub use hits::Hit;
+pub use index::{COUNT_MAX, Index, Live, Modality, Options, build};
 pub use server::{Service, serve};

@@ -19,12 +19,12 @@ use dataset::{Embedder, Run, SampleKey};
 use tokio::sync::Semaphore;
 
 use crate::api::{ApiError, Found, SearchAnswer, SearchQuery, Subject};
-use crate::index::{Index, Modality};
+use crate::index::{Index, Live, Modality};
 
 /// Searches and pictures that are worked on at once; further ones wait.
 const AT_WORK: usize = 8;
 /// Largest picture that is served.
-const IMAGE_BYTES_MAX: i64 = 64 << 20;
+const IMAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// What the service answers from.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub struct Service {
 }
 
 struct Inner {
-    index: Index,
+    index: Live,
     run: Run,
     embedder: Arc<dyn Embedder>,
     at_work: Semaphore,
@@ -53,7 +53,7 @@ impl Service {
             let cause = format!("the index was made with the weights {index}, queries would be with {query}");
             return Err(dataset::Error::Invalid(cause));
         }
-        Ok(Self { inner: Arc::new(Inner { index, run, embedder, at_work: Semaphore::new(AT_WORK) }) })
+        Ok(Self { inner: Arc::new(Inner { index: Live::new(index), run, embedder, at_work: Semaphore::new(AT_WORK) }) })
     }
 
     /// Does work that keeps a processor busy, apart from the threads that answer.
@@ -132,7 +132,7 @@ fn is_local(host: &str) -> bool {
 }
 
 async fn info(State(service): State<Service>) -> Json<serde_json::Value> {
-    let index = &service.inner.index;
+    let index = service.inner.index.index();
     Json(serde_json::json!({"rows": index.len(), "dimensions": index.dimensions(), "model": index.model()}))
 }
 
@@ -155,31 +155,36 @@ async fn search(
     let Query(query) = query.map_err(|error| ApiError::Request(error.body_text()))?;
     let (subject, options) = query.parse()?;
     let results = service.work(move |inner| {
+        let index = inner.index.index();
         let query = match subject {
             Subject::Text(text) => inner.embedder.texts(&[&text])?.remove(0),
-            Subject::Like(key) => inner.index.embedding(find(&inner.index, key)?, Modality::Image)?,
+            Subject::Like(key) => index.embedding(find(&index, &key)?, Modality::Image)?,
         };
-        let hits = inner.index.search(&query, &options)?;
-        let rows = inner.index.rows(&hits.iter().map(|hit| hit.row).collect::<Vec<_>>())?;
-        Ok(hits.into_iter().zip(rows).map(|(hit, row)| Found::new(hit, row)).collect())
+        let hits = index.search(&query, &options)?;
+        let rows = index.rows(&hits.iter().map(|hit| hit.row).collect::<Vec<_>>())?;
+        Ok(hits.into_iter().zip(&rows).map(|(hit, row)| Found::new(hit, row)).collect())
     });
     let results = results.await?;
     Ok(Json(SearchAnswer { took_ms: started.elapsed().as_millis() as u64, results }))
 }
 
-fn find(index: &Index, key: SampleKey) -> Result<usize, ApiError> {
-    index.row_of(key).ok_or_else(|| ApiError::NotFound(format!("no sample {key}")))
+fn find(index: &Index, key: &str) -> Result<usize, ApiError> {
+    let row = index.row_of(key)?.filter(|&row| !index.is_deleted(row));
+    row.ok_or_else(|| ApiError::NotFound(format!("no sample {key}")))
 }
 
 async fn image(State(service): State<Service>, Path(key): Path<String>) -> Result<Response, ApiError> {
     let bytes = service.work(move |inner| {
-        let key: SampleKey = key.parse().map_err(|_| ApiError::NotFound("no such sample".into()))?;
-        let row = inner.index.rows(&[find(&inner.index, key)?])?.remove(0);
+        let index = inner.index.index();
+        let row = index.rows(&[find(&index, &key)?])?.remove(0);
+        let none = || ApiError::NotFound(format!("no picture of {key} here"));
+        let key: SampleKey = key.parse().map_err(|_| none())?;
         let tar = tar_path(&inner.run.packages().webdataset(), key.shard);
-        if !(0..=IMAGE_BYTES_MAX).contains(&row.image_bytes) || row.image_offset < 0 {
-            return Err(ApiError::Internal(format!("sample {key}: {} bytes", row.image_bytes)));
+        let (start, bytes) = row.place().ok_or_else(none)?;
+        if bytes > IMAGE_BYTES_MAX {
+            return Err(ApiError::Internal(format!("sample {key}: {bytes} bytes")));
         }
-        Ok(read_range(&tar, row.image_offset as u64, row.image_bytes as usize)?)
+        Ok(read_range(&tar, start, bytes as usize)?)
     });
     let bytes = bytes.await?;
     let kind = match &bytes[..] {

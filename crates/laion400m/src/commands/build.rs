@@ -38,6 +38,6 @@ pub(super) fn whole_road(
     printer: &Printer,
 ) -> Result<Report> {
     let mut stages = build::run(recipe, folder, clip, scorers, run, printer)?;
-    stages.push(search::build(run, &run.index(), &clip.fingerprint(), printer)?);
+    stages.push(search::build(&run.packages().embeddings(), &run.index(), &clip.fingerprint(), printer)?);
     Ok(Report { stages, truth: None })
 }

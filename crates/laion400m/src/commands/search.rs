@@ -21,15 +21,15 @@ pub(super) fn run(options: &Search, printer: &Printer) -> Result<Ended> {
     let wanted = Options { count: options.count.min(COUNT_MAX), filter, ..Options::default() };
     let hits = index.search(&query, &wanted)?;
     let rows = index.rows(&hits.iter().map(|hit| hit.row).collect::<Vec<_>>())?;
-    for (hit, row) in hits.iter().zip(rows) {
+    for (hit, row) in hits.iter().zip(&rows) {
         let line = if printer.json() {
             serde_json::json!({
-                "key": row.key, "score": hit.score, "caption": row.caption, "url": row.url, "page_url": row.page_url,
-                "license": row.license, "nsfw": row.nsfw, "similarity": row.similarity
+                "key": row.key(), "score": hit.score, "caption": row.caption(), "url": row.url(), "page_url": row.page_url(),
+                "license": row.license(), "nsfw": row.nsfw(), "similarity": row.similarity()
             })
             .to_string()
         } else {
-            format!("{:.3}  {}  {}\n                  {}", hit.score, row.key, row.caption, row.url)
+            format!("{:.3}  {}  {}\n                  {}", hit.score, row.key(), row.caption(), row.url())
         };
         printer.data(&line)?;
     }

@@ -178,8 +178,19 @@ fn cached_bytes() -> u64 {
 }
 
 pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {
-    let run = Run::new(options.run);
+    let run = Run::new(&options.input);
+    // Embeddings lie in the packages of a run, or are all there is, as of clip-retrieval.
+    let alone = EmbeddingFiles::are_in(&options.input);
     let output = options.output.unwrap_or_else(|| run.index());
+    if let Some(list) = options.delete {
+        let text = fs_err::read_to_string(&list)?;
+        let keys: Vec<String> = text.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
+        let index = search::Index::open(&output)?;
+        index.delete(&keys)?;
+        printer.note(&format!("{} of {} rows are deleted", index.deleted(), index.len()));
+        return Ok(Ended::Done);
+    }
+    let embeddings = if alone { options.input } else { run.packages().embeddings() };
     let clip = model::open(&options.model)?;
-    told(&search::build(&run, &output, &clip.fingerprint(), printer)?, printer)
+    told(&search::build(&embeddings, &output, &clip.fingerprint(), printer)?, printer)
 }
