@@ -34,6 +34,7 @@ pub mod array_record;
 pub mod carried;
 pub mod croissant;
 pub mod encoded;
+pub mod export;
 pub mod hub;
 pub mod indexed;
 pub mod list;

@@ -1,10 +1,14 @@
 //! What people type.
 
+mod serve;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use serve::{Listen, LogFormat, Serve};
 
 /// Builds CLIP-filtered image-text datasets such as LAION-400M out of web crawls, packs them for training, and lets
 /// people search them.
@@ -73,6 +77,16 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Check every file of a run or package
     Verify(Look),
+}
+
+impl Command {
+    /// How this command's log is written, where it was told.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        match self {
+            Self::Serve(options) => options.log_format,
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -527,21 +541,6 @@ pub(crate) struct Index {
     /// Delete the samples whose keys are in this file, one a line, from the index that is there: no search finds them again
     #[arg(long, value_name = "FILE")]
     pub(crate) delete: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) model: Model,
-}
-
-/// Example: laion400m serve run --port 8400
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// The run
-    pub(crate) run: PathBuf,
-    /// Where to listen
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
-    pub(crate) host: IpAddr,
-    /// Where to listen; 0 takes a free port
-    #[arg(long, default_value_t = 8400)]
-    pub(crate) port: u16,
     #[command(flatten)]
     pub(crate) model: Model,
 }

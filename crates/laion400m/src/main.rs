@@ -32,7 +32,11 @@ enum Ended {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+    match cli.command.log_format() {
+        Some(cli::LogFormat::Json) => log.json().flatten_event(true).init(),
+        _ => log.init(),
+    }
     let printer = Printer::new(&cli.output);
     match commands::run(cli, &printer) {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -22,9 +22,10 @@ mod hits;
 mod lists;
 mod index;
 mod api;
+mod clip_retrieval;
 mod server;
 
 pub use dataset::indexed::Filter;
 pub use hits::Hit;
 pub use index::{COUNT_MAX, Index, Live, Modality, Options, build};
-pub use server::{Service, serve};
+pub use server::{Fetch, Limits, Service, Settings, serve};

@@ -120,7 +120,9 @@ fn get(running: &Running, path: &str) -> (u16, String, Vec<u8>) {
 
 fn get_as(running: &Running, path: &str, host: &str) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(running.address).expect("a connection");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("sent");
+    let accept = "text/html,*/*;q=0.8";
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")
+        .expect("sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("answered");
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;

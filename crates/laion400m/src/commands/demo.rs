@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::build::whole_road;
 use super::serve::serve;
 use crate::Ended;
-use crate::cli::Demo;
+use crate::cli::{Demo, Listen};
 use crate::printer::Printer;
 
 /// What the miniature web of a run was made from, kept beside its crawl: every URL of the run depends on it.
@@ -50,7 +50,9 @@ pub(super) fn run(options: &Demo, printer: &Printer) -> Result<Ended> {
     if options.no_serve {
         return Ok(Ended::Done);
     }
-    let ended = serve(&run, clip, Ipv4Addr::LOCALHOST.into(), options.port, printer);
+    let listen = Listen { host: Ipv4Addr::LOCALHOST.into(), port: options.port };
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = serve(&[run], clip, &listen, search::Settings::default(), &runtime, printer);
     drop(server); // until then the links to the original pictures work
     ended
 }

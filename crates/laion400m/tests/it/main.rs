@@ -9,5 +9,6 @@ mod heads;
 mod output;
 mod pack;
 mod resume;
+mod serve;
 mod stages;
 mod support;

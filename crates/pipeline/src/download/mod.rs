@@ -10,6 +10,7 @@ mod list;
 mod resize;
 mod robots;
 mod room;
+mod single;
 mod store;
 mod window;
 
@@ -42,6 +43,7 @@ use window::Window;
 pub use list::{lists, may_be_saved, pairs};
 pub(crate) use resize::Form;
 pub use resize::ResizeMode;
+pub use single::Single;
 
 /// The program's own name in requests.
 const USER_AGENT: &str = concat!("laion400m/", env!("CARGO_PKG_VERSION"));

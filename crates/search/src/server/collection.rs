@@ -1,0 +1,72 @@
+//! A run that is served.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use dataset::Run;
+use tokio::sync::watch;
+
+use crate::api::{ApiError, Statistics};
+use crate::index::Index;
+
+/// Comes once all rows are counted.
+type Counting = watch::Receiver<Option<Result<Arc<Statistics>, String>>>;
+
+/// An index, the run it belongs to, and the name it is asked for by.
+pub(crate) struct Collection {
+    name: String,
+    run: Run,
+    index: RwLock<Arc<Index>>,
+    /// The statistics of the index that they were started for.
+    counting: Mutex<Option<(Weak<Index>, Counting)>>,
+}
+
+impl Collection {
+    pub(super) fn new(name: String, run: Run, index: Index) -> Self {
+        Self { name, run, index: RwLock::new(Arc::new(index)), counting: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The index as it is now. A request asks once, and keeps what it got: so it sees one index from its beginning to its
+    /// end.
+    pub(crate) fn index(&self) -> Arc<Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts over all rows, which the first who asks for them starts; until they are there, `busy`.
+    pub(crate) async fn statistics(&self, patience: std::time::Duration) -> Result<Arc<Statistics>, ApiError> {
+        let mut counting = self.counting(&self.index());
+        let counted = tokio::time::timeout(patience, counting.wait_for(Option::is_some)).await;
+        let counted = counted.map_err(|_| ApiError::busy("the rows are being counted; ask again"))?;
+        let counted = counted.map_err(|_| ApiError::internal("counting rows ended early"))?.clone();
+        counted.ok_or_else(|| ApiError::internal("nothing was counted"))?.map_err(ApiError::internal)
+    }
+
+    /// The same if they are there already.
+    pub(crate) fn statistics_so_far(&self, index: &Arc<Index>) -> Option<Arc<Statistics>> {
+        self.counting(index).borrow().as_ref().and_then(|counted| counted.as_ref().ok().cloned())
+    }
+
+    fn counting(&self, index: &Arc<Index>) -> Counting {
+        let mut counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, counting)) = &*counting
+            && Weak::ptr_eq(of, &Arc::downgrade(index))
+        {
+            return counting.clone();
+        }
+        let (done, waiting) = watch::channel(None);
+        let counted = index.clone();
+        std::thread::spawn(move || {
+            let statistics = Statistics::of(&counted).map(Arc::new).map_err(|error| error.to_string());
+            let _ = done.send(Some(statistics)); // nobody waits any more
+        });
+        *counting = Some((Arc::downgrade(index), waiting.clone()));
+        waiting
+    }
+}
