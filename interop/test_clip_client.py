@@ -113,7 +113,7 @@ def theirs(run, tmp_path_factory):
 
     found = importlib.util.find_spec("clip_retrieval")
     package = types.ModuleType("clip_retrieval")
-    package.__path__ = list(found.submodule_search_locations)
+    package.__path__, package.__spec__ = list(found.submodule_search_locations), found
     patch = pytest.MonkeyPatch()
     patch.setitem(sys.modules, "clip_retrieval", package)
     if importlib.util.find_spec("torch") is None:

@@ -59,16 +59,6 @@ async fn indices(State(service): State<Service>) -> Response {
     json(&service.collections().iter().map(|collection| collection.name()).collect())
 }
 
-/// The body, which is a JSON object whatever its type is said to be.
-async fn object(service: &Service, request: Request) -> Result<Object, ApiError> {
-    let body = api::body(service, request).await?;
-    match serde_json::from_slice(&body) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(ApiError::wrong("the body is a JSON object")),
-        Err(error) => Err(ApiError::wrong(format!("Failed to decode JSON object: {error}"))),
-    }
-}
-
 /// The index that `indice_name` names; the first where it is null.
 fn collection(service: &Service, name: Option<&Value>) -> Result<Arc<Collection>, ApiError> {
     match name {
@@ -83,7 +73,8 @@ fn collection(service: &Service, name: Option<&Value>) -> Result<Arc<Collection>
 
 /// `POST /metadata`: `{"ids": […], "indice_name": …}`
 async fn metadata(State(service): State<Service>, request: Request) -> Result<Response, Refusal> {
-    let given = object(&service, request).await?;
+    let (body, _room) = api::body(&service, request).await?;
+    let given = api::object(&body)?;
     let Some(Value::Array(ids)) = given.get("ids") else { return Err(ApiError::wrong("ids is an array").into()) };
     if ids.is_empty() {
         return Ok(json(&Value::Array(Vec::new())));
@@ -108,19 +99,18 @@ async fn metadata(State(service): State<Service>, request: Request) -> Result<Re
 
 /// The columns of rows, with the pictures that the run keeps as `image`.
 fn columns(collection: &Collection, index: &Index, rows: &[usize]) -> Result<Vec<Object>, ApiError> {
-    let mut objects = api::objects(index, rows)?;
     let mut room = PICTURE_BYTES_MAX;
-    for (object, facts) in objects.iter_mut().zip(api::facts(index, rows)?) {
+    let told = api::objects(index, rows)?.into_iter().map(|(mut object, facts)| {
         object.retain(|name, _| COLUMNS.contains(&name.as_str()));
-        if room == 0 {
-            continue;
-        }
-        if let Some(picture) = api::picture(collection.run(), &facts)? {
+        if room > 0
+            && let Some(picture) = api::picture(collection.run(), &facts)?
+        {
             room = room.saturating_sub(picture.len());
             object.insert("image".into(), STANDARD.encode(picture).into());
         }
-    }
-    Ok(objects)
+        Ok(object)
+    });
+    told.collect()
 }
 
 /// What a request to `/knn-service` asks for.
@@ -241,7 +231,9 @@ fn is_number(value: &Value) -> bool {
 /// `POST /knn-service`
 async fn knn(State(service): State<Service>, request: Request) -> Result<Response, Refusal> {
     let started = Instant::now();
-    let given = object(&service, request).await?;
+    // It is JSON whatever its type is said to be.
+    let (body, _room) = api::body(&service, request).await?;
+    let given = api::object(&body)?;
     let collection = collection(&service, given.get("indice_name"))?;
     let fetched = match image_url(&given)? {
         Some(url) => Some(fetch(&service, url).await?),

@@ -53,6 +53,7 @@ pub(super) fn run(options: &Demo, printer: &Printer) -> Result<Ended> {
     let listen = Listen { host: Ipv4Addr::LOCALHOST.into(), port: options.port };
     let runtime = tokio::runtime::Runtime::new()?;
     let ended = serve(&[run], clip, &listen, search::Settings::default(), &runtime, printer);
+    runtime.shutdown_background();
     drop(server); // until then the links to the original pictures work
     ended
 }

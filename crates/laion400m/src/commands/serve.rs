@@ -31,7 +31,9 @@ pub(super) fn run(options: &Serve, printer: &Printer) -> Result<Ended> {
         log_requests: options.log_format.is_some(),
         ..Settings::default()
     };
-    serve(&runs, model::open(&options.model)?, &options.listen, settings, &runtime, printer)
+    let ended = serve(&runs, model::open(&options.model)?, &options.listen, settings, &runtime, printer);
+    runtime.shutdown_background(); // what is still worked on is for nobody any more
+    ended
 }
 
 /// How pictures are fetched that clients name: as `download` does, once, and none that is larger than an upload.

@@ -29,7 +29,8 @@ pub(super) async fn export(
         "keys" => ("text/plain; charset=utf-8", "keys.txt"),
         _ => return Err(ApiError::wrong("format is parquet, csv or keys")),
     };
-    let mut given = Given::of_json(&body(&service, request).await?)?;
+    let (body, _room) = body(&service, request).await?;
+    let mut given = Given::of_json(&body)?;
     let keys = keys(given.value("keys"))?;
     given.finish()?;
     let file = service.work(move |inner| {

@@ -85,9 +85,12 @@ pub(crate) fn columns(index: &Index, rows: &[usize]) -> Result<RecordBatch> {
     Ok(KeptRow::to_batch(&index.rows(rows)?))
 }
 
-/// The same as values by the names of their columns.
-pub(crate) fn objects(index: &Index, rows: &[usize]) -> Result<Vec<Object>> {
-    dataset::carried::objects(&columns(index, rows)?).map_err(Error::Invalid)
+/// The same as values by the names of their columns, and what is known of each.
+pub(crate) fn objects(index: &Index, rows: &[usize]) -> Result<Vec<(Object, Facts)>> {
+    let kept = index.rows(rows)?;
+    let objects = dataset::carried::objects(&KeptRow::to_batch(&kept)).map_err(Error::Invalid)?;
+    let facts = rows.iter().zip(kept).map(|(&row, kept)| Facts::new(row, kept));
+    Ok(objects.into_iter().zip(facts).collect())
 }
 
 /// The bytes of the picture that the run keeps of a row; `None` where it keeps none.

@@ -8,6 +8,8 @@ use super::ApiError;
 const NAMES_MAX: usize = 64;
 /// Values of a list.
 const LIST_MAX: usize = 50;
+/// Values in a body. A value takes 32 bytes and more, where the body may have two for it.
+const VALUES_MAX: usize = 200_000;
 /// Longest value of a list, in bytes.
 const VALUE_BYTES_MAX: usize = 256;
 
@@ -33,11 +35,7 @@ impl Given {
 
     /// Out of a body, which is one JSON object.
     pub(crate) fn of_json(body: &[u8]) -> Result<Self, ApiError> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(given)) => Ok(Self(given)),
-            Ok(_) => Err(ApiError::wrong("the body is a JSON object")),
-            Err(error) => Err(ApiError::wrong(format!("the body is a JSON object: {error}"))),
-        }
+        object(body).map(Self)
     }
 
     /// The value itself; `null` counts as absent.
@@ -105,11 +103,23 @@ impl Given {
     }
 
     /// Refuses what nobody took.
-    pub(crate) fn finish(self) -> Result<(), ApiError> {
-        match self.0.into_iter().find(|(_, value)| !value.is_null()) {
-            Some((name, _)) => Err(ApiError::wrong(format!("no such option: {}", shown(&name)))),
+    pub(crate) fn finish(&self) -> Result<(), ApiError> {
+        match self.0.iter().find(|(_, value)| !value.is_null()) {
+            Some((name, _)) => Err(ApiError::wrong(format!("no such option: {}", shown(name)))),
             None => Ok(()),
         }
+    }
+}
+
+/// A body that is one JSON object, whose values are few enough to be held.
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    if body.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > VALUES_MAX {
+        return Err(ApiError::wrong(format!("the body has more than {VALUES_MAX} values")));
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(ApiError::wrong("the body is a JSON object")),
+        Err(error) => Err(ApiError::wrong(format!("the body is a JSON object: {error}"))),
     }
 }
 

@@ -19,11 +19,13 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dataset::Error;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::server::Service;
 
 pub(crate) use facts::{Facts, columns, facts, objects, picture};
 pub(crate) use fold::groups;
+pub(crate) use given::object;
 pub(crate) use query::{TEXT_BYTES_MAX, Term, picture as picture_in_base64, values};
 pub(crate) use search::embed;
 pub(crate) use statistics::Statistics;
@@ -105,8 +107,11 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The whole body of a request, bounded in bytes and in time.
-pub(crate) async fn body(service: &Service, request: Request) -> Result<Bytes, ApiError> {
+/// The whole body of a request, bounded in bytes and in time; and the room that it takes, until that is dropped.
+pub(crate) async fn body(
+    service: &Service,
+    request: Request,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     let limits = service.limits();
     let too_long = || {
         let cause = format!("a body has at most {} bytes", limits.body_bytes_max);
@@ -117,11 +122,12 @@ pub(crate) async fn body(service: &Service, request: Request) -> Result<Bytes, A
         return Err(too_long());
     }
     let read = async {
-        let _room = service.room_for(size.upper()).await?;
-        Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
+        let room = service.room_for(size.upper()).await?;
+        let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => too_long(),
             _ => ApiError::wrong("the body broke off"),
-        })
+        })?;
+        Ok((bytes, room))
     };
     let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time");
     tokio::time::timeout(limits.body_time, read).await.map_err(late)?

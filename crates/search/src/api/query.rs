@@ -122,7 +122,10 @@ pub(crate) fn of_address(given: &mut Given) -> Result<Vec<(Term, f32)>, ApiError
         (Some(_), None) => Err(too_long()),
         (None, Some(key)) => Ok(vec![(sample(&key)?, 1.0)]),
         (Some(_), Some(_)) => Err(ApiError::wrong("either text or key, not both")),
-        (None, None) => Err(ApiError::wrong("neither text nor key")),
+        (None, None) => {
+            given.finish()?; // a name that is spelt wrong is the better cause
+            Err(ApiError::wrong("neither text nor key"))
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn sample(State(service): State<Service>, Path(key): Path<Strin
     let sample = service.work(move |inner| {
         let index = inner.first().index();
         let row = row(&index, &key)?;
-        let mut sample = objects(&index, &[row])?.pop().unwrap_or_default();
+        let (mut sample, _) = objects(&index, &[row])?.remove(0);
         sample.insert("id".into(), row.into());
         sample.insert("image".into(), answer::image(&key).into());
         Ok(sample)

@@ -42,7 +42,8 @@ pub(super) async fn by_address(State(service): State<Service>, parameters: Pairs
 
 /// `POST /api/v1/search`
 pub(super) async fn by_json(State(service): State<Service>, request: Request) -> Result<Json<Answer>, ApiError> {
-    let mut given = Given::of_json(&body(&service, request).await?)?;
+    let (body, _room) = body(&service, request).await?;
+    let mut given = Given::of_json(&body)?;
     let wanted = Wanted::take(&mut given)?;
     let terms = query::of_json(&mut given)?;
     given.finish()?;
@@ -63,7 +64,7 @@ pub(super) async fn by_picture(
         let cause = "the body is the bytes of the picture, not a form: curl --data-binary @picture.jpg";
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, cause));
     }
-    let picture = body(&service, request).await?;
+    let (picture, _room) = body(&service, request).await?;
     if picture.is_empty() {
         return Err(ApiError::wrong("the body is empty; it is the bytes of a picture"));
     }

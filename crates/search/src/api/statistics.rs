@@ -31,8 +31,8 @@ pub(super) async fn info(State(service): State<Service>) -> Json<serde_json::Val
     let index = collection.index();
     let counted = collection.statistics_so_far(&index);
     let names = |names: &dyn Fn(&Statistics) -> &[(String, u64)]| {
-        let names = counted.as_deref().map(|counted| names(counted).iter().map(|(name, _)| name.clone()));
-        names.map(Iterator::collect::<Vec<_>>).unwrap_or_default()
+        let names = counted.as_deref().map_or(&[][..], names).iter().map(|(name, _)| name.clone());
+        names.filter(|name| !matches!(name.as_str(), "" | "?")).collect::<Vec<_>>()
     };
     Json(serde_json::json!({
         "rows": index.len(),

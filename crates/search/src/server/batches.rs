@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use dataset::{Embedding, Error, Result};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::metrics::Metrics;
 use crate::api::ApiError;
@@ -14,6 +14,8 @@ use crate::api::ApiError;
 struct Job<T> {
     item: T,
     answer: oneshot::Sender<Result<Embedding, String>>,
+    /// The memory that the item takes.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// A thread that takes whatever waits, up to a batch, and embeds it: nobody waits longer than for the batch before.
@@ -36,10 +38,14 @@ impl<T: Send + 'static> Batches<T> {
         Ok(Self { jobs, metrics })
     }
 
-    /// Hands something over at once; what comes back is the waiting.
-    pub(super) fn embed(&self, item: T) -> impl Future<Output = Result<Embedding, ApiError>> + Send + use<T> {
+    /// Hands something over at once, with the room that it takes; what comes back is the waiting.
+    pub(super) fn embed(
+        &self,
+        item: T,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> impl Future<Output = Result<Embedding, ApiError>> + Send + use<T> {
         let (answer, embedding) = oneshot::channel();
-        let handed = self.jobs.send(Job { item, answer });
+        let handed = self.jobs.send(Job { item, answer, room });
         let under_way = self.metrics.embedding();
         async move {
             handed.map_err(|_| ApiError::internal("the thread that embeds has ended"))?;
@@ -55,7 +61,7 @@ fn work<T>(waiting: &Receiver<Job<T>>, most: usize, embed: &dyn Fn(&[T]) -> Resu
         let jobs = std::iter::once(first).chain(waiting.try_iter());
         // Whoever has gone away needs nothing.
         let jobs = jobs.filter(|job| !job.answer.is_closed()).take(most);
-        let (items, answers): (Vec<_>, Vec<_>) = jobs.map(|job| (job.item, job.answer)).unzip();
+        let (items, answers): (Vec<_>, Vec<_>) = jobs.map(|job| (job.item, (job.answer, job.room))).unzip();
         if items.is_empty() {
             continue;
         }
@@ -65,7 +71,7 @@ fn work<T>(waiting: &Receiver<Job<T>>, most: usize, embed: &dyn Fn(&[T]) -> Resu
             // One bad item is nobody else's trouble.
             Err(_) => items.iter().map(|item| Ok(embedded(embed, std::slice::from_ref(item))?.remove(0))).collect(),
         };
-        for (answer, embedding) in answers.into_iter().zip(embeddings) {
+        for ((answer, _room), embedding) in answers.into_iter().zip(embeddings) {
             let _ = answer.send(embedding); // nobody waits any more
         }
     }
@@ -111,7 +117,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let batches = Batches::new("test", 4, metrics.clone(), embed).expect("a thread");
         let items = [1.0, 2.0, 3.0, -1.0, 4.0, -2.0, 5.0];
-        let waiting: Vec<_> = items.iter().map(|item| batches.embed(*item)).collect();
+        let waiting: Vec<_> = items.iter().map(|item| batches.embed(*item, None)).collect();
         *gate.0.lock().expect("not poisoned") = true;
         gate.1.notify_all();
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dataset::picture::{Decoder, Limits as PictureLimits, Needed, Squares};
 use dataset::{Embedder, Embedding, Pixels, Run, encoded};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
@@ -38,10 +38,10 @@ pub(crate) use metrics::{Metrics, Step};
 const TEXTS: usize = 64;
 /// Pictures that are embedded together.
 const PICTURES: usize = 16;
-/// Bodies that are longer are read a few at a time.
+/// Longest body, in bytes, of which there may be any number.
 const SMALL_BODY: u64 = 64 << 10;
-/// Bodies that are read at once and are not small.
-const BODIES: usize = 8;
+/// Requests at once whose bodies are not small.
+const BODIES: usize = 16;
 /// Megapixels of an uploaded picture.
 const MEGAPIXELS_MAX: u32 = 64;
 /// Megapixels of all pictures that are decoded and wait for the model.
@@ -124,9 +124,9 @@ pub(crate) struct Inner {
     texts: Batches<String>,
     pictures: Batches<Pixels>,
     /// Work that keeps a processor busy.
-    at_work: Semaphore,
-    bodies: Semaphore,
-    megapixels: Semaphore,
+    at_work: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+    megapixels: Arc<Semaphore>,
     local_only: std::sync::OnceLock<bool>,
 }
 
@@ -187,9 +187,9 @@ impl Service {
             settings,
             texts,
             pictures,
-            at_work: Semaphore::new(2 * threads),
-            bodies: Semaphore::new(BODIES),
-            megapixels: Semaphore::new(MEGAPIXELS as usize),
+            at_work: Arc::new(Semaphore::new(2 * threads)),
+            bodies: Arc::new(Semaphore::new(BODIES)),
+            megapixels: Arc::new(Semaphore::new(MEGAPIXELS as usize)),
             local_only: std::sync::OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -230,22 +230,27 @@ impl Service {
         &self,
         work: impl FnOnce(&Inner) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let _turn = self.inner.at_work.acquire().await.map_err(ApiError::internal)?;
+        // The work keeps its turn to its end, even if whoever asked for it has gone away.
+        let turn = self.inner.at_work.clone().acquire_owned().await.map_err(ApiError::internal)?;
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || work(&inner)).await.map_err(ApiError::internal)?
+        let work = move || {
+            let _turn = turn;
+            work(&inner)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
     }
 
     /// Waits until a body of at most so many bytes may be read: long ones come a few at a time, so that memory is bounded.
-    pub(crate) async fn room_for(&self, bytes: Option<u64>) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+    pub(crate) async fn room_for(&self, bytes: Option<u64>) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
         match bytes {
             Some(..=SMALL_BODY) => Ok(None),
-            _ => self.inner.bodies.acquire().await.map(Some).map_err(ApiError::internal),
+            _ => self.inner.bodies.clone().acquire_owned().await.map(Some).map_err(ApiError::internal),
         }
     }
 
     /// Embeds a text, together with those of other requests. It is handed over at once.
     pub(crate) fn embed_text(&self, text: String) -> impl Future<Output = Result<Embedding, ApiError>> + Send + use<> {
-        self.inner.texts.embed(text)
+        self.inner.texts.embed(text, None)
     }
 
     /// Decodes and embeds the bytes of a picture.
@@ -254,9 +259,10 @@ impl Service {
         let pixels = encoded::dimensions(&picture)
             .map_or(u64::from(MEGAPIXELS_MAX) << 20, |(width, height)| width as u64 * height as u64);
         let megapixels = (pixels >> 20).min(u64::from(MEGAPIXELS_MAX) - 1) as u32 + 1;
-        let _room = self.inner.megapixels.acquire_many(megapixels).await.map_err(ApiError::internal)?;
-        let pixels = self.work(move |inner| inner.metrics.step(Step::Decode, || decode(&picture))).await?;
-        self.inner.pictures.embed(pixels).await
+        let room = self.inner.megapixels.clone().acquire_many_owned(megapixels).await.map_err(ApiError::internal)?;
+        let decode = move |inner: &Inner| Ok((inner.metrics.step(Step::Decode, || decode(&picture))?, room));
+        let (pixels, room) = self.work(decode).await?;
+        self.inner.pictures.embed(pixels, Some(room)).await
     }
 }
 

@@ -11,7 +11,7 @@ use crate::support::{Answer, Running, png};
 
 #[test]
 fn a_head_that_does_not_come_is_not_waited_for() {
-    let running = Running::limited(Limits { head_time: Duration::from_millis(300), ..Limits::default() });
+    let running = Running::limited(Limits { head_time: Duration::from_secs(1), ..Limits::default() });
     // Nothing; and a byte now and then, as slow-loris does.
     let mut silent = running.connect();
     let mut slow = running.connect();
@@ -34,7 +34,7 @@ fn a_head_that_does_not_come_is_not_waited_for() {
 
 #[test]
 fn a_connection_that_nobody_uses_ends() {
-    let running = Running::limited(Limits { head_time: Duration::from_millis(300), ..Limits::default() });
+    let running = Running::limited(Limits { head_time: Duration::from_secs(1), ..Limits::default() });
     let mut stream = running.connect();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     let answer = Answer::read(&mut stream).expect("an answer, and then the end");
@@ -43,7 +43,7 @@ fn a_connection_that_nobody_uses_ends() {
 
 #[test]
 fn a_body_that_does_not_come_is_not_waited_for() {
-    let running = Running::limited(Limits { body_time: Duration::from_millis(300), ..Limits::default() });
+    let running = Running::limited(Limits { body_time: Duration::from_secs(1), ..Limits::default() });
     for path in ["/api/v1/search", "/knn-service", "/api/v1/search/image", "/api/v1/export", "/metadata"] {
         let mut stream = running.connect();
         let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{{");
