@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api::{self, ApiError, TEXT_BYTES_MAX, Term, embed, groups};
-use crate::index::{COUNT_MAX, Filter, Index, Modality, Options};
+use crate::index::{COUNT_MAX, Index, Modality, Options};
+use dataset::indexed::Filter;
 use crate::server::{Collection, Service, Step};
 
 /// Columns that are told of a row: those that clip-retrieval tells unless it is told otherwise (`columns_to_return`).
@@ -257,7 +258,7 @@ async fn knn(State(service): State<Service>, request: Request) -> Result<Respons
         }
         let rows: Vec<_> = hits.iter().map(|hit| hit.row).take(wanted.images).collect();
         let mut metadata = inner.metrics.step(Step::Metadata, || columns(&collection, &index, &rows))?.into_iter();
-        let result = |hit: &crate::index::Hit| {
+        let result = |hit: &crate::hits::Hit| {
             let mut result = metadata.next().unwrap_or_default();
             result.insert("id".into(), hit.row.into());
             result.insert("similarity".into(), f64::from(hit.score * wanted.length).into());

@@ -153,7 +153,7 @@ fn hash(key: &str) -> u64 {
 }
 
 /// The host of an address, in small letters; empty where there is none.
-fn host_of(url: &str) -> String {
+pub fn host_of(url: &str) -> String {
     let Some((_, rest)) = url.split_once("://") else { return String::new() };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();

@@ -12,9 +12,9 @@ mod store;
 
 use std::path::Path;
 
-pub use facts::{Facts, FactsWriter, Filter, Test};
+pub use facts::{Facts, FactsWriter, Filter, Test, host_of};
 pub use row::IndexedRow;
-pub use store::{RowStore, RowStoreWriter};
+pub use store::{RowStore, RowStoreWriter, joined};
 
 use crate::table::{Batches, schema};
 use crate::{Error, FileEntry, Result};

@@ -1,6 +1,8 @@
 //! A row of an index as people ask for it.
 
-use serde_json::{Map, Value};
+use arrow_array::RecordBatch;
+
+use crate::carried::{Object, objects};
 
 /// The names under which tables have the same thing, the first that is there is taken: ours, clip-retrieval's, the release's.
 pub(super) const KEYS: &[&str] = &["key", "image_path"];
@@ -16,17 +18,17 @@ pub(super) const HEIGHTS: &[&str] = &["original_height", "HEIGHT"];
 /// A row of an index with all its columns, whoever wrote its table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexedRow {
-    columns: Map<String, Value>,
+    columns: Object,
 }
 
 impl IndexedRow {
-    /// The row with these columns.
-    pub fn new(columns: Map<String, Value>) -> Self {
-        Self { columns }
+    /// The rows of a batch; an error says what cannot be told of them.
+    pub fn of(rows: &RecordBatch) -> Result<Vec<Self>, String> {
+        Ok(objects(rows)?.into_iter().map(|columns| Self { columns }).collect())
     }
 
     /// All columns, by the names their table has for them.
-    pub fn columns(&self) -> &Map<String, Value> {
+    pub fn columns(&self) -> &Object {
         &self.columns
     }
 

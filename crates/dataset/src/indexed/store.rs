@@ -8,7 +8,6 @@ use arrow_array::{RecordBatch, UInt64Array};
 use arrow_cast::cast;
 use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::FileWriter;
-use arrow_json::writer::{JsonArray, WriterBuilder};
 use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
@@ -47,12 +46,7 @@ impl RowStoreWriter {
     /// Appends rows of the table `from`. Columns that the first table does not have are left out, those that are missing are
     /// empty.
     pub(super) fn push(&mut self, from: &Path, rows: &RecordBatch) -> Result<()> {
-        let columns = self.schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
-            Some(column) => cast(column, field.data_type()).map_err(|error| Error::format(from, error)),
-            None => Ok(arrow_array::new_null_array(field.data_type(), rows.num_rows())),
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        let rows = RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| Error::format(from, error))?;
+        let rows = aligned(rows, &self.schema).map_err(|error| Error::format(from, error))?;
         self.resting += rows.num_rows();
         self.rest.push(rows);
         if self.resting >= BATCH_ROWS { self.write(BATCH_ROWS) } else { Ok(()) }
@@ -98,6 +92,7 @@ pub struct RowStore {
     path: PathBuf,
     readers: Vec<Mutex<FileReader<BufReader<std::fs::File>>>>,
     batches: usize,
+    schema: SchemaRef,
 }
 
 impl RowStore {
@@ -109,28 +104,35 @@ impl RowStore {
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let readers = (0..threads.min(8)).map(|_| reader()).collect::<Result<Vec<_>>>()?;
-        let batches = readers[0].num_batches();
-        Ok(Self { path: path.into(), readers: readers.into_iter().map(Mutex::new).collect(), batches })
+        let (batches, schema) = (readers[0].num_batches(), readers[0].schema());
+        Ok(Self { path: path.into(), readers: readers.into_iter().map(Mutex::new).collect(), batches, schema })
     }
 
-    /// The rows with these numbers, in the order asked for.
-    pub fn rows(&self, numbers: &[usize]) -> Result<Vec<IndexedRow>> {
+    /// The columns as they are stored.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// All columns of the rows with these numbers, in the order asked for.
+    pub fn columns(&self, numbers: &[usize]) -> Result<RecordBatch> {
+        let wrong = |error: ArrowError| Error::format(&self.path, error);
         let mut order: Vec<usize> = (0..numbers.len()).collect();
         order.sort_by_key(|&at| numbers[at]);
-        let mut found = vec![IndexedRow::default(); numbers.len()];
+        let mut found = Vec::new();
         for places in order.chunk_by(|&a, &b| numbers[a] / BATCH_ROWS == numbers[b] / BATCH_ROWS) {
             let batch = self.batch(numbers[places[0]] / BATCH_ROWS)?;
             let wanted = places.iter().map(|&place| (numbers[place] % BATCH_ROWS) as u64);
             if wanted.clone().any(|row| row >= batch.num_rows() as u64) {
                 return Err(Error::format(&self.path, format!("no row {}", numbers[places[places.len() - 1]])));
             }
-            let rows = take_record_batch(&batch, &UInt64Array::from_iter_values(wanted));
-            let rows = rows.map_err(|error| Error::format(&self.path, error))?;
-            for (&place, row) in places.iter().zip(self.json(&rows)?) {
-                found[place] = IndexedRow::new(row);
-            }
+            found.push(take_record_batch(&batch, &UInt64Array::from_iter_values(wanted)).map_err(wrong)?);
         }
-        Ok(found)
+        put_back(&concat_batches(&self.schema, &found).map_err(wrong)?, &order).map_err(wrong)
+    }
+
+    /// The rows with these numbers, in the order asked for.
+    pub fn rows(&self, numbers: &[usize]) -> Result<Vec<IndexedRow>> {
+        IndexedRow::of(&self.columns(numbers)?).map_err(|cause| Error::format(&self.path, cause))
     }
 
     fn batch(&self, number: usize) -> Result<RecordBatch> {
@@ -144,11 +146,30 @@ impl RowStore {
         reader.set_index(number).map_err(wrong)?;
         reader.next().ok_or_else(|| Error::format(&self.path, "ends early"))?.map_err(wrong)
     }
+}
 
-    fn json(&self, rows: &RecordBatch) -> Result<Vec<serde_json::Map<String, serde_json::Value>>> {
-        let mut writer = WriterBuilder::new().build::<_, JsonArray>(Vec::new());
-        let written = writer.write(rows).and_then(|()| writer.finish());
-        written.map_err(|error| Error::format(&self.path, error))?;
-        serde_json::from_slice(&writer.into_inner()).map_err(|error| Error::format(&self.path, error))
-    }
+/// Rows of which the one at each place belongs to that of `order`.
+pub(super) fn put_back(rows: &RecordBatch, order: &[usize]) -> Result<RecordBatch, ArrowError> {
+    let mut places = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(from, &to)| places[to] = from as u64);
+    take_record_batch(rows, &UInt64Array::from(places))
+}
+
+/// Rows with the columns of a schema: others are left out, those that are missing are empty.
+fn aligned(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(arrow_array::new_null_array(field.data_type(), rows.num_rows())),
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Rows of several stores, each with its place in the whole, put together with the columns of the first.
+pub fn joined(parts: &[(Vec<usize>, RecordBatch)]) -> Result<RecordBatch> {
+    let wrong = |error: ArrowError| Error::Invalid(format!("rows of several segments: {error}"));
+    let (_, first) = parts.first().ok_or_else(|| Error::Invalid("no rows".into()))?;
+    let schema = first.schema();
+    let rows = parts.iter().map(|(_, rows)| aligned(rows, &schema)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    let order: Vec<usize> = parts.iter().flat_map(|(places, _)| places.iter().copied()).collect();
+    put_back(&concat_batches(&schema, &rows).map_err(wrong)?, &order).map_err(wrong)
 }

@@ -4,12 +4,13 @@ use axum::body::Bytes;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use dataset::{Error, Nsfw, SampleKey};
+use dataset::Nsfw;
+use dataset::indexed::Filter;
 use serde_json::Value;
 
 use super::ApiError;
 use super::given::Given;
-use crate::index::{COUNT_MAX, Filter, Modality, Options};
+use crate::index::{COUNT_MAX, Modality, Options};
 
 /// Longest text of a query, in bytes; a caption of 77 tokens is far shorter.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
@@ -25,7 +26,7 @@ const WEIGHT_MAX: f32 = 100.0;
 pub(crate) enum Term {
     Text(String),
     /// A sample of the dataset.
-    Key(SampleKey),
+    Key(String),
     /// The bytes of a picture.
     Picture(Bytes),
     /// An embedding as somebody sent it, of any length but 0.
@@ -63,6 +64,7 @@ impl Wanted {
                 count: count as usize,
                 offset: offset as usize,
                 exact,
+                probes: None,
                 filter: filter(given)?,
             },
             fold: given.flag("fold")?.unwrap_or(false),
@@ -177,7 +179,7 @@ fn too_long() -> ApiError {
 }
 
 fn sample(key: &str) -> Result<Term, ApiError> {
-    Ok(Term::Key(key.parse().map_err(|error: Error| ApiError::wrong(error.to_string()))?))
+    if key.len() > TEXT_BYTES_MAX { Err(ApiError::wrong("key is no key")) } else { Ok(Term::Key(key.into())) }
 }
 
 /// A picture in base64, with or without padding, and with a `data:` in front as browsers have it.

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use dataset::SampleKey;
 use dataset::carried::Object;
 
 use super::{ApiError, answer, facts, objects, picture};
@@ -12,9 +11,9 @@ use crate::index::Index;
 use crate::server::Service;
 
 /// The row of the sample with this key.
-pub(super) fn row(index: &Index, key: &str) -> Result<usize, ApiError> {
-    let key: SampleKey = key.parse().map_err(|_| ApiError::not_found("no such sample"))?;
-    index.row_of(key).ok_or_else(|| ApiError::not_found(format!("no sample {key}")))
+pub(crate) fn row(index: &Index, key: &str) -> Result<usize, ApiError> {
+    let row = index.row_of(key)?.filter(|&row| !index.is_deleted(row));
+    row.ok_or_else(|| ApiError::not_found(format!("no sample {key}")))
 }
 
 /// `GET /api/v1/samples/{key}`: all columns of the row, its number as `id`, and where its picture is.

@@ -15,7 +15,8 @@ use super::fold::Folding;
 use super::given::Given;
 use super::query::{self, Term, Wanted};
 use super::{ApiError, body, facts};
-use crate::index::{COUNT_MAX, Hit, Index, Modality, Options};
+use crate::hits::Hit;
+use crate::index::{COUNT_MAX, Index, Modality, Options};
 use crate::server::{Collection, Service, Step};
 
 /// Results among which duplicates are looked for first.
@@ -110,8 +111,7 @@ pub(crate) async fn embed(
             Term::Text(_) => texts.pop_front().expect("one for every text").await?,
             Term::Picture(picture) => service.embed_picture(picture).await?,
             Term::Key(key) => {
-                let row = index.row_of(key).ok_or_else(|| ApiError::not_found(format!("no sample {key}")))?;
-                index.embedding(row, Modality::Image)?
+                index.embedding(super::samples::row(&index, &key)?, Modality::Image)?
             }
             Term::Values(values) if values.len() != index.dimensions() => {
                 let (wanted, given) = (index.dimensions(), values.len());

@@ -7,7 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use dataset::{Nsfw, SampleKey};
+use dataset::Nsfw;
+use dataset::indexed::host_of;
 use serde::Serialize;
 
 use super::{ApiError, Facts, facts};
@@ -18,6 +19,8 @@ use crate::server::Service;
 const ROWS: usize = 8192;
 /// Names of a kind that are told.
 const TOP: usize = 20;
+/// Licences that are told to choose among.
+const NAMES_TOLD: usize = 100;
 /// Names of a kind that are told apart; above it rare ones are forgotten, so that memory is bounded.
 const NAMES_MAX: usize = 100_000;
 /// Bins to a unit of similarity.
@@ -29,22 +32,18 @@ const SIDES: [u32; 12] = [0, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 307
 pub(super) async fn info(State(service): State<Service>) -> Json<serde_json::Value> {
     let collection = service.first();
     let index = collection.index();
-    let counted = collection.statistics_so_far(&index);
-    let names = |names: &dyn Fn(&Statistics) -> &[(String, u64)]| {
-        let names = counted.as_deref().map_or(&[][..], names).iter().map(|(name, _)| name.clone());
-        names.filter(|name| !matches!(name.as_str(), "" | "?")).collect::<Vec<_>>()
-    };
+    let licenses: Vec<String> = index.licenses().into_iter().filter(|name| name != "?").take(NAMES_TOLD).collect();
     Json(serde_json::json!({
         "rows": index.len(),
-        "deleted": 0,
+        "deleted": index.deleted(),
         "dimensions": index.dimensions(),
         "model": index.model(),
         "version": env!("CARGO_PKG_VERSION"),
-        "modalities": ["image", "text"],
+        "modalities": index.modalities().iter().map(|modality| modality.name()).collect::<Vec<_>>(),
         "filters": {
             "nsfw": Nsfw::ALL.map(Nsfw::name),
-            "languages": names(&|counted| &counted.languages),
-            "licenses": names(&|counted| &counted.licenses),
+            "languages": index.languages(),
+            "licenses": licenses,
         },
         "images": collection.run().packages().webdataset().is_dir(),
     }))
@@ -102,7 +101,7 @@ impl Statistics {
         for start in (0..index.len()).step_by(ROWS) {
             let rows: Vec<_> = (start..(start + ROWS).min(index.len())).collect();
             for facts in facts(index, &rows)? {
-                if facts.key.parse::<SampleKey>().is_ok_and(|key| index.row_of(key).is_some()) {
+                if !index.is_deleted(facts.row) {
                     counter.add(&facts);
                 }
             }
@@ -146,8 +145,9 @@ impl Counter {
         }
         self.nsfw[Nsfw::from_name(&facts.nsfw).class() as usize] += 1;
         self.licenses.add(&facts.license);
-        if let Some(host) = facts.host() {
-            self.hosts.add(&host.to_ascii_lowercase());
+        let host = host_of(&facts.url);
+        if !host.is_empty() {
+            self.hosts.add(&host);
         }
         if let Some(language) = &facts.language {
             self.languages.add(language);

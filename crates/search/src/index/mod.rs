@@ -17,7 +17,8 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 
-use dataset::indexed::{Filter, IndexedRow};
+use dataset::carried::RecordBatch;
+use dataset::indexed::{Filter, IndexedRow, joined};
 use dataset::{Embedding, Error, Marker, Result};
 
 pub use build::build;
@@ -206,19 +207,27 @@ impl Index {
 
     /// What is known of some rows, in the order asked for.
     pub fn rows(&self, rows: &[usize]) -> Result<Vec<IndexedRow>> {
-        let mut found = vec![IndexedRow::default(); rows.len()];
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        IndexedRow::of(&self.columns(rows)?).map_err(Error::Invalid)
+    }
+
+    /// All columns of some rows, in the order asked for; those of the first of their segments.
+    pub fn columns(&self, rows: &[usize]) -> Result<RecordBatch> {
+        if let Some(row) = rows.iter().find(|&&row| row >= self.rows) {
+            return Err(Error::Invalid(format!("row {row} of {}", self.rows)));
+        }
+        let mut parts = Vec::new();
         for segment in &self.segments {
-            let here = |row: usize| (segment.first()..segment.first() + segment.len()).contains(&row);
-            let places: Vec<usize> = (0..rows.len()).filter(|&place| here(rows[place])).collect();
-            let numbers: Vec<usize> = places.iter().map(|&place| rows[place] - segment.first()).collect();
-            for (place, row) in places.into_iter().zip(segment.rows(&numbers)?) {
-                found[place] = row;
+            let here = segment.first()..segment.first() + segment.len();
+            let places: Vec<usize> = (0..rows.len()).filter(|&place| here.contains(&rows[place])).collect();
+            if !places.is_empty() {
+                let numbers: Vec<usize> = places.iter().map(|&place| rows[place] - segment.first()).collect();
+                parts.push((places, segment.columns(&numbers)?));
             }
         }
-        match rows.iter().find(|&&row| row >= self.rows) {
-            Some(row) => Err(Error::Invalid(format!("row {row} of {}", self.rows))),
-            None => Ok(found),
-        }
+        joined(&parts)
     }
 
     fn place(&self, row: usize) -> Option<(&Segment, usize)> {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use dataset::indexed::{FACTS, Facts, IndexedRow, METADATA, RowStore};
+use dataset::carried::RecordBatch;
+use dataset::indexed::{FACTS, Facts, METADATA, RowStore};
 use dataset::npy::MatrixReader;
 use dataset::{Embedding, Error, Marker, Result};
 use half::f16;
@@ -147,8 +148,9 @@ impl Segment {
         }
     }
 
-    pub(super) fn rows(&self, rows: &[usize]) -> Result<Vec<IndexedRow>> {
-        self.store.rows(rows)
+    /// All columns of some rows, in the order asked for.
+    pub(super) fn columns(&self, rows: &[usize]) -> Result<RecordBatch> {
+        self.store.columns(rows)
     }
 
     pub(super) fn row_of(&self, key: &str) -> Result<Option<usize>> {

@@ -28,7 +28,7 @@ pub(crate) use write::write;
 const MAGIC: &[u8; 8] = b"L4LISTS1";
 const HEADER_BYTES: usize = 64;
 /// How sure a search is that no row it leaves out is among the best, in standard deviations of what signs lose.
-const DEVIATIONS: f32 = 1.5;
+const DEVIATIONS: f32 = 2.0;
 /// Results that the number of lists to look at was found for.
 pub(crate) const DEPTH: usize = 10;
 /// By which power of the results wanted the lists to look at grow.

@@ -1,12 +1,12 @@
 //! A run that is served.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dataset::Run;
 use tokio::sync::watch;
 
 use crate::api::{ApiError, Statistics};
-use crate::index::Index;
+use crate::index::{Index, Live};
 
 /// Comes once all rows are counted.
 type Counting = watch::Receiver<Option<Result<Arc<Statistics>, String>>>;
@@ -15,14 +15,14 @@ type Counting = watch::Receiver<Option<Result<Arc<Statistics>, String>>>;
 pub(crate) struct Collection {
     name: String,
     run: Run,
-    index: RwLock<Arc<Index>>,
+    index: Live,
     /// The statistics of the index that they were started for.
     counting: Mutex<Option<(Weak<Index>, Counting)>>,
 }
 
 impl Collection {
     pub(super) fn new(name: String, run: Run, index: Index) -> Self {
-        Self { name, run, index: RwLock::new(Arc::new(index)), counting: Mutex::default() }
+        Self { name, run, index: Live::new(index), counting: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -36,7 +36,7 @@ impl Collection {
     /// The index as it is now. A request asks once, and keeps what it got: so it sees one index from its beginning to its
     /// end.
     pub(crate) fn index(&self) -> Arc<Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.index.index()
     }
 
     /// Counts over all rows, which the first who asks for them starts; until they are there, `busy`.
@@ -46,11 +46,6 @@ impl Collection {
         let counted = counted.map_err(|_| ApiError::busy("the rows are being counted; ask again"))?;
         let counted = counted.map_err(|_| ApiError::internal("counting rows ended early"))?.clone();
         counted.ok_or_else(|| ApiError::internal("nothing was counted"))?.map_err(ApiError::internal)
-    }
-
-    /// The same if they are there already.
-    pub(crate) fn statistics_so_far(&self, index: &Arc<Index>) -> Option<Arc<Statistics>> {
-        self.counting(index).borrow().as_ref().and_then(|counted| counted.as_ref().ok().cloned())
     }
 
     fn counting(&self, index: &Arc<Index>) -> Counting {

@@ -131,7 +131,7 @@ pub(crate) fn run(folder: &Path) -> Run {
         }
         write_table(&files.metadata, kept).expect("room");
     }
-    build(&run, &run.index(), "hash", &Silent).expect("built");
+    build(&run.packages().embeddings(), &run.index(), "hash", &Silent).expect("built");
     run
 }
 
