@@ -3,7 +3,6 @@
 import base64
 import importlib.util
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
@@ -45,9 +45,13 @@ def client():
 
 @pytest.fixture(scope="module")
 def rows(run):
-    """Metadata and image embeddings of the index, row by row."""
-    metadata = pq.read_table(run / "index/metadata.parquet").to_pylist()
-    return metadata, np.load(run / "index/img_emb.npy").astype(np.float32)
+    """Metadata, image and text embeddings of what is indexed, row by row: shard after shard."""
+    folder = run / "packages/embeddings"
+    shards = sorted(int(path.stem.split("_")[-1]) for path in (folder / "metadata").glob("*.parquet"))
+    metadata = pa.concat_tables(pq.read_table(folder / f"metadata/metadata_{shard}.parquet") for shard in shards)
+    parts = ([np.load(folder / f"{kind}/{kind}_{shard}.npy") for shard in shards] for kind in ("img_emb", "text_emb"))
+    images, texts = (np.concatenate(part).astype(np.float32) for part in parts)
+    return metadata, images, texts
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,8 @@ def test_its_client_finds_a_picture(service, client, run, picture):
 
 
 def test_its_client_finds_an_embedding(service, client, run, rows, picture):
-    metadata, images = rows
+    metadata, images, _ = rows
+    metadata = metadata.to_pylist()
     row = [row["key"] for row in metadata].index(picture[1])
     asking = client.ClipClient(
         url=service + "knn-service", indice_name=run.name, deduplicate=False, use_safety_model=False
@@ -102,7 +107,7 @@ def test_a_picture_that_is_named_by_its_address_is_refused(service, client, run)
 
 
 @pytest.fixture(scope="module")
-def theirs(run, tmp_path_factory):
+def theirs(run, rows, tmp_path_factory):
     """clip-retrieval's own service over the same rows: its handlers, its reader of Parquet, a flat index of faiss."""
     for needed in ("faiss", "flask_cors", "flask_restful", "h5py", "prometheus_client"):
         pytest.importorskip(needed)
@@ -121,12 +126,11 @@ def theirs(run, tmp_path_factory):
         patch.setitem(sys.modules, "torch", types.ModuleType("torch"))
     back = module_of("clip_back")
     indices = []
-    for name in ("img_emb", "text_emb"):
-        matrix = np.load(run / f"index/{name}.npy").astype(np.float32)
+    for matrix in rows[1:]:
         indices.append(faiss.IndexFlatIP(matrix.shape[1]))
         indices[-1].add(matrix)
     folder = tmp_path_factory.mktemp("metadata")
-    shutil.copy(run / "index/metadata.parquet", folder)
+    pq.write_table(rows[0], folder / "metadata.parquet")
     resource = back.ClipResource(**dict.fromkeys(back.ClipResource.__dataclass_fields__))
     resource.metadata_provider = back.ParquetMetadataProvider(str(folder))
     resource.image_index, resource.text_index = indices

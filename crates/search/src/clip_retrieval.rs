@@ -19,8 +19,8 @@ use std::time::Instant;
 
 use crate::api::{self, ApiError, TEXT_BYTES_MAX, Term, embed, groups};
 use crate::index::{COUNT_MAX, Index, Modality, Options};
-use dataset::indexed::Filter;
 use crate::server::{Collection, Service, Step};
+use dataset::indexed::Filter;
 
 /// Columns that are told of a row: those that clip-retrieval tells unless it is told otherwise (`columns_to_return`).
 const COLUMNS: [&str; 4] = ["url", "image_path", "caption", "NSFW"];
@@ -88,7 +88,7 @@ async fn metadata(State(service): State<Service>, request: Request) -> Result<Re
     let rows = rows.ok_or_else(|| ApiError::wrong("ids are integers, at least 0"))?;
     let found = service.work(move |inner| {
         let index = collection.index();
-        if let Some(row) = rows.iter().find(|row| **row >= index.len()) {
+        if let Some(row) = rows.iter().find(|row| index.fact(**row).is_none()) {
             return Err(ApiError::wrong(format!("no row {row} of {}", index.len())));
         }
         let columns = inner.metrics.step(Step::Metadata, || columns(&collection, &index, &rows))?;
@@ -244,6 +244,7 @@ async fn knn(State(service): State<Service>, request: Request) -> Result<Respons
     let query = embed(&service, &collection, vec![(wanted.term.clone(), 1.0)]).await?;
     let found = service.work(move |inner| {
         let index = collection.index();
+        api::check(&index, wanted.modality)?;
         let filter = if wanted.safe { Filter::safe() } else { Filter::default() };
         let options = Options { modality: wanted.modality, count: wanted.results, filter, ..Options::default() };
         let mut hits = inner.metrics.step(Step::Search, || index.search(&query, &options))?;

@@ -153,7 +153,7 @@ fn hash(key: &str) -> u64 {
 }
 
 /// The host of an address, in small letters; empty where there is none.
-pub fn host_of(url: &str) -> String {
+fn host_of(url: &str) -> String {
     let Some((_, rest)) = url.split_once("://") else { return String::new() };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
@@ -187,6 +187,25 @@ impl Filter {
     pub fn safe() -> Self {
         Self { nsfw: Some(vec![Nsfw::Unlikely]), ..Self::default() }
     }
+}
+
+/// What filters look at, of one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fact<'a> {
+    /// Cosine of picture and caption.
+    pub similarity: Option<f32>,
+    /// Before resizing, in pixels; 0 where it is not known.
+    pub width: u16,
+    /// Before resizing, in pixels; 0 where it is not known.
+    pub height: u16,
+    /// In small letters; empty where there is none.
+    pub host: &'a str,
+    /// `?` or empty where none is known.
+    pub license: &'a str,
+    /// ISO 639-1; empty where it is not known.
+    pub language: &'a str,
+    /// The NSFW tag.
+    pub nsfw: Nsfw,
 }
 
 /// A [`Filter`] in the numbers of one file.
@@ -286,12 +305,35 @@ impl<B: AsRef<[u8]>> Facts<B> {
         }
     }
 
+    /// What is known of a row.
+    pub fn row(&self, row: usize) -> Fact<'_> {
+        fn name(names: &[String], number: usize) -> &str {
+            names.get(number).map_or("", String::as_str)
+        }
+        let fact = self.fact(row);
+        let short = |at: usize| u16::from_le_bytes([fact[at], fact[at + 1]]);
+        let long = |at: usize| [fact[at], fact[at + 1], fact[at + 2], fact[at + 3]];
+        Fact {
+            similarity: Some(f32::from_le_bytes(long(0))).filter(|similarity| similarity.is_finite()),
+            width: short(4),
+            height: short(6),
+            host: name(&self.header.hosts, u32::from_le_bytes(long(8)) as usize),
+            license: name(&self.header.licenses, usize::from(short(12))),
+            language: name(&self.header.languages, usize::from(fact[14])),
+            nsfw: Nsfw::ALL.get(usize::from(fact[15])).copied().unwrap_or(Nsfw::Untagged),
+        }
+    }
+
+    fn fact(&self, row: usize) -> &[u8] {
+        &self.bytes.as_ref()[self.facts + row * FACT_BYTES..][..FACT_BYTES]
+    }
+
     /// Whether a row is as wanted.
     pub fn passes(&self, test: &Test, row: usize) -> bool {
         if test.all {
             return true;
         }
-        let fact = &self.bytes.as_ref()[self.facts + row * FACT_BYTES..][..FACT_BYTES];
+        let fact = self.fact(row);
         let short = |at: usize| u16::from_le_bytes([fact[at], fact[at + 1]]);
         let long = |at: usize| [fact[at], fact[at + 1], fact[at + 2], fact[at + 3]];
         let among = |places: &Option<Vec<bool>>, number: usize| {

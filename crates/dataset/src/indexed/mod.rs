@@ -12,7 +12,7 @@ mod store;
 
 use std::path::Path;
 
-pub use facts::{Facts, FactsWriter, Filter, Test, host_of};
+pub use facts::{Fact, Facts, FactsWriter, Filter, Test};
 pub use row::IndexedRow;
 pub use store::{RowStore, RowStoreWriter, joined};
 

@@ -59,7 +59,14 @@ impl Found {
 
 /// Where this service has the picture of a sample.
 pub(super) fn image(key: &str) -> String {
-    format!("/api/v1/images/{key}")
+    let mut address = "/api/v1/images/".to_owned();
+    for byte in key.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => address.push(byte.into()),
+            byte => address.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    address
 }
 
 /// The answer to a search.
@@ -67,4 +74,15 @@ pub(super) fn image(key: &str) -> String {
 pub(super) struct Answer {
     pub(super) took_ms: u64,
     pub(super) results: Vec<Found>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_any_kind_have_an_address() {
+        assert_eq!(image("000420017"), "/api/v1/images/000420017");
+        assert_eq!(image("../a b/ü?"), "/api/v1/images/..%2Fa%20b%2F%C3%BC%3F");
+    }
 }

@@ -5,7 +5,8 @@ use dataset::indexed::IndexedRow;
 use dataset::webdataset::{read_range, tar_path};
 use dataset::{Error, Result, Run, SampleKey};
 
-use crate::index::Index;
+use super::ApiError;
+use crate::index::{Index, Modality};
 
 /// Largest picture that is served, in bytes.
 const PICTURE_BYTES_MAX: u64 = 64 << 20;
@@ -59,6 +60,19 @@ impl Facts {
             place: known.place(),
         }
     }
+}
+
+/// Refuses what the index has no embeddings of.
+pub(crate) fn check(index: &Index, modality: Modality) -> Result<(), ApiError> {
+    if index.modalities().contains(&modality) {
+        return Ok(());
+    }
+    Err(ApiError::wrong(format!("modality: this dataset has no {} embeddings", modality.name())))
+}
+
+/// What stands for a sample that more are looked for of: its picture, or its caption where there are no pictures.
+pub(crate) fn standing_for(index: &Index) -> Modality {
+    index.modalities().first().copied().unwrap_or_default()
 }
 
 /// What is known of some rows, in the order asked for.

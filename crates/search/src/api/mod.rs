@@ -23,7 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::server::Service;
 
-pub(crate) use facts::{Facts, columns, facts, objects, picture};
+pub(crate) use facts::{Facts, check, columns, facts, objects, picture, standing_for};
 pub(crate) use fold::groups;
 pub(crate) use given::object;
 pub(crate) use query::{TEXT_BYTES_MAX, Term, picture as picture_in_base64, values};

@@ -13,7 +13,7 @@ use crate::server::Service;
 /// The row of the sample with this key.
 pub(crate) fn row(index: &Index, key: &str) -> Result<usize, ApiError> {
     let row = index.row_of(key)?.filter(|&row| !index.is_deleted(row));
-    row.ok_or_else(|| ApiError::not_found(format!("no sample {key}")))
+    row.ok_or_else(|| ApiError::not_found(format!("no sample {}", key.chars().take(40).collect::<String>())))
 }
 
 /// `GET /api/v1/samples/{key}`: all columns of the row, its number as `id`, and where its picture is.

@@ -14,9 +14,9 @@ use super::answer::{Answer, Found};
 use super::fold::Folding;
 use super::given::Given;
 use super::query::{self, Term, Wanted};
-use super::{ApiError, body, facts};
+use super::{ApiError, body, check, facts, standing_for};
 use crate::hits::Hit;
-use crate::index::{COUNT_MAX, Index, Modality, Options};
+use crate::index::{COUNT_MAX, Index, Options};
 use crate::server::{Collection, Service, Step};
 
 /// Results among which duplicates are looked for first.
@@ -110,9 +110,7 @@ pub(crate) async fn embed(
         let embedding = match term {
             Term::Text(_) => texts.pop_front().expect("one for every text").await?,
             Term::Picture(picture) => service.embed_picture(picture).await?,
-            Term::Key(key) => {
-                index.embedding(super::samples::row(&index, &key)?, Modality::Image)?
-            }
+            Term::Key(key) => index.embedding(super::samples::row(&index, &key)?, standing_for(&index))?,
             Term::Values(values) if values.len() != index.dimensions() => {
                 let (wanted, given) = (index.dimensions(), values.len());
                 return Err(ApiError::wrong(format!("an embedding of this dataset has {wanted} values, not {given}")));
@@ -144,6 +142,7 @@ struct Ranked {
 
 /// The results of one page.
 fn rank(index: &Index, query: &Embedding, wanted: &Wanted) -> Result<Vec<Ranked>, ApiError> {
+    check(index, wanted.options.modality)?;
     let weighted = wanted.similarity_weight != 0.0 || wanted.aesthetic_weight != 0.0;
     if !wanted.fold && !weighted {
         let hits = index.search(query, &wanted.options)?;
@@ -179,10 +178,15 @@ fn rank(index: &Index, query: &Embedding, wanted: &Wanted) -> Result<Vec<Ranked>
 
 /// Adds further scores and sorts anew; a row that lacks one has it as 0.
 fn weigh(index: &Index, hits: &mut [Hit], wanted: &Wanted) -> Result<(), ApiError> {
-    let rows: Vec<_> = hits.iter().map(|hit| hit.row).collect();
-    for (hit, facts) in hits.iter_mut().zip(facts(index, &rows)?) {
-        hit.score += wanted.similarity_weight * facts.similarity.unwrap_or(0.0) as f32
-            + wanted.aesthetic_weight * facts.aesthetic.unwrap_or(0.0) as f32;
+    for hit in hits.iter_mut() {
+        let similarity = index.fact(hit.row).and_then(|fact| fact.similarity);
+        hit.score += wanted.similarity_weight * similarity.unwrap_or(0.0);
+    }
+    if wanted.aesthetic_weight != 0.0 {
+        let rows: Vec<_> = hits.iter().map(|hit| hit.row).collect();
+        for (hit, facts) in hits.iter_mut().zip(facts(index, &rows)?) {
+            hit.score += wanted.aesthetic_weight * facts.aesthetic.unwrap_or(0.0) as f32;
+        }
     }
     hits.sort_unstable();
     Ok(())
@@ -191,7 +195,7 @@ fn weigh(index: &Index, hits: &mut [Hit], wanted: &Wanted) -> Result<(), ApiErro
 fn folded(index: &Index, hits: &[Hit]) -> Result<Folding, ApiError> {
     let mut folding = Folding::default();
     for hit in hits {
-        folding.push(index.embedding(hit.row, Modality::Image)?);
+        folding.push(index.embedding(hit.row, standing_for(index))?);
     }
     Ok(folding)
 }

@@ -8,15 +8,13 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use dataset::Nsfw;
-use dataset::indexed::host_of;
+use dataset::indexed::Fact;
 use serde::Serialize;
 
-use super::{ApiError, Facts, facts};
+use super::ApiError;
 use crate::index::Index;
 use crate::server::Service;
 
-/// Rows in memory at a time.
-const ROWS: usize = 8192;
 /// Names of a kind that are told.
 const TOP: usize = 20;
 /// Licences that are told to choose among.
@@ -26,7 +24,7 @@ const NAMES_MAX: usize = 100_000;
 /// Bins to a unit of similarity.
 const BINS: f64 = 50.0;
 /// Where bins of sides begin, in pixels.
-const SIDES: [u32; 12] = [0, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096];
+const SIDES: [u16; 12] = [0, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096];
 
 /// `GET /api/v1/info`
 pub(super) async fn info(State(service): State<Service>) -> Json<serde_json::Value> {
@@ -34,7 +32,7 @@ pub(super) async fn info(State(service): State<Service>) -> Json<serde_json::Val
     let index = collection.index();
     let licenses: Vec<String> = index.licenses().into_iter().filter(|name| name != "?").take(NAMES_TOLD).collect();
     Json(serde_json::json!({
-        "rows": index.len(),
+        "rows": index.len() - index.deleted(),
         "deleted": index.deleted(),
         "dimensions": index.dimensions(),
         "model": index.model(),
@@ -95,18 +93,13 @@ struct Bin {
 }
 
 impl Statistics {
-    /// Reads all rows.
-    pub(crate) fn of(index: &Index) -> dataset::Result<Self> {
+    /// Looks at all rows, 16 bytes of each.
+    pub(crate) fn of(index: &Index) -> Self {
         let mut counter = Counter::new();
-        for start in (0..index.len()).step_by(ROWS) {
-            let rows: Vec<_> = (start..(start + ROWS).min(index.len())).collect();
-            for facts in facts(index, &rows)? {
-                if !index.is_deleted(facts.row) {
-                    counter.add(&facts);
-                }
-            }
+        for fact in (0..index.len()).filter_map(|row| index.fact(row)) {
+            counter.add(&fact);
         }
-        Ok(counter.finish())
+        counter.finish()
     }
 }
 
@@ -133,24 +126,23 @@ impl Counter {
         }
     }
 
-    fn add(&mut self, facts: &Facts) {
+    fn add(&mut self, fact: &Fact<'_>) {
         self.rows += 1;
-        if let Some(similarity) = facts.similarity {
-            self.similarity[((similarity.clamp(-1.0, 1.0) + 1.0) * BINS).floor() as usize] += 1;
+        if let Some(similarity) = fact.similarity {
+            let similarity = f64::from(similarity).clamp(-1.0, 1.0);
+            self.similarity[((similarity + 1.0) * BINS).floor() as usize] += 1;
         }
-        for (counts, side) in self.sides.iter_mut().zip([facts.original_width, facts.original_height]) {
-            if let Some(side) = side {
+        for (counts, side) in self.sides.iter_mut().zip([fact.width, fact.height]) {
+            if side > 0 {
                 counts[SIDES.iter().rposition(|&from| from <= side).unwrap_or(0)] += 1;
             }
         }
-        self.nsfw[Nsfw::from_name(&facts.nsfw).class() as usize] += 1;
-        self.licenses.add(&facts.license);
-        let host = host_of(&facts.url);
-        if !host.is_empty() {
-            self.hosts.add(&host);
-        }
-        if let Some(language) = &facts.language {
-            self.languages.add(language);
+        self.nsfw[fact.nsfw.class() as usize] += 1;
+        self.licenses.add(fact.license);
+        for (names, name) in [(&mut self.hosts, fact.host), (&mut self.languages, fact.language)] {
+            if !name.is_empty() {
+                names.add(name);
+            }
         }
     }
 

@@ -18,7 +18,7 @@ mod trial;
 use std::path::{Path, PathBuf};
 
 use dataset::carried::RecordBatch;
-use dataset::indexed::{Filter, IndexedRow, joined};
+use dataset::indexed::{Fact, Filter, IndexedRow, joined};
 use dataset::{Embedding, Error, Marker, Result};
 
 pub use build::build;
@@ -197,6 +197,12 @@ impl Index {
     pub fn admits(&self, row: usize, filter: &Filter) -> bool {
         let Some((segment, row_there)) = self.place(row) else { return false };
         !self.deleted.has(row) && segment.facts().passes(&segment.facts().test(filter), row_there)
+    }
+
+    /// What filters look at, of a row; `None` where it is not there or deleted.
+    pub fn fact(&self, row: usize) -> Option<Fact<'_>> {
+        let (segment, row_there) = self.place(row)?;
+        (!self.deleted.has(row)).then(|| segment.facts().row(row_there))
     }
 
     /// An embedding of a row.

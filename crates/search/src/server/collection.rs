@@ -9,15 +9,15 @@ use crate::api::{ApiError, Statistics};
 use crate::index::{Index, Live};
 
 /// Comes once all rows are counted.
-type Counting = watch::Receiver<Option<Result<Arc<Statistics>, String>>>;
+type Counting = watch::Receiver<Option<Arc<Statistics>>>;
 
 /// An index, the run it belongs to, and the name it is asked for by.
 pub(crate) struct Collection {
     name: String,
     run: Run,
     index: Live,
-    /// The statistics of the index that they were started for.
-    counting: Mutex<Option<(Weak<Index>, Counting)>>,
+    /// The statistics of the index that they were started for, and how many of its rows were deleted by then.
+    counting: Mutex<Option<(Weak<Index>, usize, Counting)>>,
 }
 
 impl Collection {
@@ -45,23 +45,24 @@ impl Collection {
         let counted = tokio::time::timeout(patience, counting.wait_for(Option::is_some)).await;
         let counted = counted.map_err(|_| ApiError::busy("the rows are being counted; ask again"))?;
         let counted = counted.map_err(|_| ApiError::internal("counting rows ended early"))?.clone();
-        counted.ok_or_else(|| ApiError::internal("nothing was counted"))?.map_err(ApiError::internal)
+        counted.ok_or_else(|| ApiError::internal("nothing was counted"))
     }
 
     fn counting(&self, index: &Arc<Index>) -> Counting {
         let mut counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, counting)) = &*counting
+        let deleted = index.deleted();
+        if let Some((of, then, counting)) = &*counting
             && Weak::ptr_eq(of, &Arc::downgrade(index))
+            && *then == deleted
         {
             return counting.clone();
         }
         let (done, waiting) = watch::channel(None);
         let counted = index.clone();
         std::thread::spawn(move || {
-            let statistics = Statistics::of(&counted).map(Arc::new).map_err(|error| error.to_string());
-            let _ = done.send(Some(statistics)); // nobody waits any more
+            let _ = done.send(Some(Arc::new(Statistics::of(&counted)))); // nobody waits any more
         });
-        *counting = Some((Arc::downgrade(index), waiting.clone()));
+        *counting = Some((Arc::downgrade(index), deleted, waiting.clone()));
         waiting
     }
 }

@@ -352,7 +352,10 @@ async fn start(headers: HeaderMap) -> Response {
 }
 
 async fn prometheus(State(service): State<Service>) -> Response {
-    let rows = service.collections().iter().map(|collection| (collection.name().to_owned(), collection.index().len()));
+    let rows = service.collections().iter().map(|collection| {
+        let index = collection.index();
+        (collection.name().to_owned(), index.len() - index.deleted())
+    });
     let text = service.metrics().prometheus(&rows.collect::<Vec<_>>());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -252,3 +252,37 @@ fn mistakes_are_answered_with_their_cause() {
     }
     assert_eq!(running.ask("DELETE", "/api/v1/search", "", b"").status, 405);
 }
+
+#[test]
+fn deleted_samples_are_gone_at_once() {
+    let running = Running::new();
+    let one = json!({"keys": [key(7)]}).to_string();
+    assert_eq!(running.json("/api/v1/statistics")["rows"], 60);
+    assert_eq!(keys(&running.json("/api/v1/search?text=picture+7&count=1")), [key(7)]);
+    // Another program deletes them.
+    search::Index::open(&running.run().index()).expect("built").delete(&[key(7), key(8)]).expect("there");
+    for query in [
+        "search?text=picture+7&safe=false&count=60",
+        "search?text=a&safe=false&count=60&fold=true&similarity_weight=1",
+        "search?text=a&modality=text&safe=false&count=60&exact=true",
+        "random?safe=false&count=60",
+    ] {
+        let found = keys(&running.json(&format!("/api/v1/{query}")));
+        assert!(found.len() >= 55 && !found.contains(&key(7)) && !found.contains(&key(8)), "{query}: {found:?}");
+    }
+    for path in ["samples", "images"] {
+        assert_eq!(running.get(&format!("/api/v1/{path}/{}", key(7))).status, 404, "{path}");
+    }
+    assert_eq!(running.get(&format!("/api/v1/search?key={}", key(7))).status, 404);
+    assert_eq!(running.post("/api/v1/export?format=csv", one.as_bytes()).status, 404);
+    assert_eq!(running.json("/api/v1/statistics")["rows"], 58);
+    let info = running.json("/api/v1/info");
+    assert_eq!((&info["rows"], &info["deleted"]), (&json!(58), &json!(2)));
+    let metrics = running.get("/metrics").text();
+    assert!(metrics.lines().any(|line| line == "laion400m_index_rows{index=\"first\"} 58"), "{metrics}");
+    let knn = json!({"text": "picture 7", "modality": "image", "num_images": 60, "indice_name": "first"});
+    let found = running.posted("/knn-service", &knn);
+    assert!(found.as_array().expect("results").iter().all(|result| result["id"] != 7 && result["id"] != 8));
+    assert_eq!(running.post("/metadata", br#"{"ids": [7], "indice_name": "first"}"#).status, 400);
+    running.posted("/metadata", &json!({"ids": [7], "indice_name": "second"}));
+}
