@@ -209,6 +209,7 @@ fn body(dice: &mut Dice, path: &str, pictures: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // the seed
 fn ten_thousand_hostile_requests_break_nothing() {
     let seed = match std::env::var("FUZZ_SEED") {
         Ok(seed) => seed.parse().expect("a number"),
@@ -259,7 +260,6 @@ fn ten_thousand_hostile_requests_break_nothing() {
         }
     });
     let statuses = statuses.into_inner().expect("not poisoned");
-    println!("{statuses:?}");
     assert!(statuses[&200] > REQUESTS / 20, "requests that are fine are among them: {statuses:?}");
     assert!(statuses[&400] > REQUESTS / 20, "{statuses:?}");
     assert_eq!(running.json("/api/v1/search?text=picture+7")["results"][0]["key"], key(7), "it still searches");
