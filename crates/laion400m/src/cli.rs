@@ -480,6 +480,9 @@ pub(crate) struct Pack {
     /// Where the packages go [default: packages in the run]
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) output: Option<PathBuf>,
+    /// Pack only the kept rows of a run whose keys are in this file, a key a line, as the search page gives them
+    #[arg(long, value_name = "FILE", requires = "output")]
+    pub(crate) keys: Option<PathBuf>,
     /// What to make, with commas between [default: tfds; of metadata alone parquet; of a run
     /// webdataset,npy,parquet,tfds]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "FORMAT")]

@@ -149,8 +149,16 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
         ensure!(!options.no_shuffle, "--no-shuffle is for files of other programs, and {input} is a run");
         let packages = options.output.map_or_else(|| run.packages(), Packages::new);
         let wanted = if wanted.is_empty() { Format::OF_RUN.to_vec() } else { wanted };
-        return told(&pack::run(&run, &packages, &wanted, &formats, printer)?, printer);
+        let summary = match &options.keys {
+            Some(keys) => {
+                let keys = pack::Keys::read(keys)?;
+                pack::run_listed(&run, &keys, &packages, &wanted, &formats, printer)?
+            }
+            None => pack::run(&run, &packages, &wanted, &formats, printer)?,
+        };
+        return told(&summary, printer);
     }
+    ensure!(options.keys.is_none(), "--keys chooses rows of a run, and {} is none", options.input.display());
     let join = match options.compat {
         None => Join::Key,
         Some(cli::Compat::TfdsPositional) => Join::Position,

@@ -1,10 +1,15 @@
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use dataset::schema::ImageRow;
+use dataset::npy::MatrixReader;
+use dataset::schema::{ImageRow, KeptRow, ReleaseRow};
 use dataset::table::read_table;
+use dataset::tfds::{Config, TfdsReader};
+use dataset::webdataset::{read_samples, tar_path};
+use dataset::{EmbeddingFiles, Packages, list_shards};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -50,6 +55,7 @@ fn the_stages_one_by_one_make_what_build_makes() {
     assert!(files(&web.path(again)) == files(&web.path(before)), "another package");
     another_threshold_needs_no_model(&web, &entries[3]);
     the_forms_of_a_run_do_not_depend_on_where_its_rows_are(&web);
+    a_list_of_keys_is_packed_alone(&web);
     a_list_gives_the_pictures_of_its_urls(&web);
     the_service_answers(&run);
     stats_and_verify_take_a_tfds_folder(&web);
@@ -149,11 +155,117 @@ fn the_forms_of_a_run_do_not_depend_on_where_its_rows_are(web: &Web) {
         }
     }
     let sizes = fs::read(web.path("by-hand/packages/webdataset/sizes.json")).expect("written");
-    let sizes: std::collections::BTreeMap<String, u64> = serde_json::from_slice(&sizes).expect("sizes");
+    let sizes: BTreeMap<String, u64> = serde_json::from_slice(&sizes).expect("sizes");
     assert_eq!(Some(sizes.values().sum()), all["kept"].as_u64());
     assert_eq!(call(&["verify", &web.name("by-hand")]).status, Some(0));
     for folder in ["only", "parts/webdataset", "by-hand/packages/hf", "by-hand/packages/embeddings"] {
         assert_eq!(call(&["verify", &web.name(folder)]).status, Some(0), "{folder}");
+    }
+}
+
+/// `--keys` packs the listed rows in every form, the same out of stages' folders and out of packages; another list
+/// replaces them, and what is not there is told before anything is written.
+fn a_list_of_keys_is_packed_alone(web: &Web) {
+    let kept: Vec<KeptRow> = list_shards(&web.path("by-hand/packages/webdataset"), "parquet")
+        .expect("packed")
+        .into_iter()
+        .flat_map(|id| {
+            read_table(&web.path("by-hand/packages/webdataset").join(format!("{id}.parquet"))).expect("a table")
+        })
+        .collect();
+    let (first, last) = (&kept[0], kept.last().expect("kept rows"));
+    assert_ne!(first.key[..5], last.key[..5], "of two shards");
+    let list = web.name("keys.txt");
+    let pack = |run: &str, output: &str, keys: &[&str]| {
+        fs::write(web.path("keys.txt"), keys.join("\n")).expect("room");
+        let (run, output) = (web.name(run), web.name(output));
+        let formats = "webdataset,npy,parquet,tfds,hf";
+        call(&["pack", &run, "--keys", &list, "-o", &output, "--format", formats, "--json"])
+    };
+    let chosen = [last.key.as_str(), "", &kept[1].key, &first.key, &last.key, " "];
+    for (run, output) in [("by-hand", "listed-by-hand"), ("built", "listed-built")] {
+        let said = pack(run, output, &chosen);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        adds_up(&said.json());
+        assert_eq!(said.json()["kept"], 3);
+        assert_eq!(call(&["verify", &web.name(output)]).status, Some(0));
+    }
+    let there = files(&web.path("listed-by-hand"));
+    assert!(
+        there == files(&web.path("listed-built")),
+        "a run without pictures but those of its packages gives the same"
+    );
+    packages_hold(web, "listed-by-hand", &[first, &kept[1], last]);
+
+    // A single form, made without the others, is the same.
+    fs::write(web.path("keys.txt"), chosen.join("\n")).expect("room");
+    for (format, folder) in [("hf", "hf"), ("tfds", "tfds/laion400m"), ("npy", "embeddings")] {
+        let output = web.name(&format!("listed-{format}"));
+        let said = call(&["pack", &web.name("built"), "--keys", &list, "-o", &output, "--format", format]);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        let (alone, among) = (files(&web.path(&format!("listed-{format}/{folder}"))), web.path("listed-by-hand"));
+        let rows = |files: &BTreeMap<PathBuf, Vec<u8>>| {
+            let mut names: Vec<_> = files.keys().cloned().collect();
+            names.retain(|name| !name.ends_with("croissant.json") && !name.starts_with("metadata"));
+            names
+        };
+        let among = files(&among.join(folder));
+        assert_eq!(rows(&alone), rows(&among));
+        rows(&alone).iter().for_each(|name| assert!(alone[name] == among[name], "{format}: {}", name.display()));
+    }
+
+    // Another list takes the place of the first, with nothing left of it.
+    let said = pack("built", "listed-built", &[&last.key]);
+    assert_eq!((said.status, &said.json()["kept"]), (Some(0), &1.into()), "{said:?}");
+    packages_hold(web, "listed-built", &[last]);
+    let before = files(&web.path("listed-built"));
+    let dropped = (0..).map(|row| format!("00000{row:04}")).find(|key| kept.iter().all(|row| row.key != *key));
+    let dropped = dropped.expect("one was not kept");
+    let unknown = [last.key.as_str(), &dropped, "987650000", &dropped];
+    pack("built", "listed-built", &unknown).could_not_run(&["keys.txt", "2 of 3 keys", &format!("first {dropped}")]);
+    pack("built", "listed-built", &["000000001", "../etc"]).could_not_run(&["keys.txt", "line 2", "../etc"]);
+    pack("built", "listed-built", &["", ""]).could_not_run(&["keys.txt", "no keys"]);
+    assert!(files(&web.path("listed-built")) == before, "a list that is wrong changes nothing");
+    pack("built", "built/packages", &[&last.key]).could_not_run(&["packages", "another output"]);
+    pack("by-hand", "parts", &[&last.key]).could_not_run(&["parts", "another output"]);
+    pack("built/packages/webdataset", "none", &[&last.key]).could_not_run(&["--keys", "webdataset is none"]);
+    assert_eq!(call(&["pack", &web.name("built"), "--keys", &list]).status, Some(2), "it must be said where to");
+}
+
+/// Tars, matrices, both tables and TFDS have these rows and no others.
+fn packages_hold(web: &Web, output: &str, rows: &[&KeptRow]) {
+    let captions: Vec<_> = rows.iter().map(|row| row.caption.as_str()).collect();
+    let packages = Packages::new(web.path(output));
+    let (mut tables, mut tars, mut release, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let shards = list_shards(&packages.webdataset(), "parquet").expect("packed");
+    for &id in &shards {
+        let rows: Vec<KeptRow> = read_table(&packages.webdataset().join(format!("{id}.parquet"))).expect("a table");
+        tables.extend(rows.into_iter().map(|row| row.caption));
+        read_samples(&tar_path(&packages.webdataset(), id), |mut sample| {
+            tars.push(String::from_utf8(sample.files.remove("txt").expect("a caption")).expect("text"));
+            Ok(())
+        })
+        .expect("a tar");
+        let part = packages.metadata().join(format!("part-{id}.snappy.parquet"));
+        release.extend(read_table::<ReleaseRow>(&part).expect("a table").into_iter().map(|row| row.text));
+        let matrix = MatrixReader::open(&EmbeddingFiles::of(&packages.embeddings(), id).text).expect("a matrix");
+        texts.push(matrix.rows());
+    }
+    assert_eq!((&tables, &tars, &release), (&captions.iter().map(|c| (*c).to_owned()).collect(), &tables, &tables));
+    assert_eq!(texts.iter().sum::<usize>(), rows.len());
+    for config in Config::ALL {
+        let folder = dataset::tfds::folder(&packages.tfds(), config);
+        let mut found: Vec<_> =
+            TfdsReader::open(&folder).expect("packed").map(|example| example.expect("sound").caption).collect();
+        let mut captions = captions.clone();
+        found.sort();
+        captions.sort_unstable();
+        assert_eq!(found, captions);
+    }
+    for folder in ["webdataset", "embeddings", "metadata"] {
+        let files = files(&web.path(output).join(folder));
+        let parquet = files.keys().filter(|path| path.extension().is_some_and(|ending| ending == "parquet")).count();
+        assert_eq!(parquet, shards.len(), "{folder}");
     }
 }
 

@@ -4,19 +4,24 @@
 mod described;
 mod format;
 mod kept;
+mod keys;
 mod package;
+mod place;
 mod released;
 mod shard;
 mod sink;
 mod tables;
 mod tfds;
 
-use dataset::schema::CuratedRow;
-use dataset::table::TableReader;
+use std::path::Path;
+
 use dataset::tfds::FileFormat;
-use dataset::{Counts, Packages, Progress, Result, Run, ShardId, Stage, Summary, list_shards};
+use dataset::{Counts, Error, Packages, Progress, Result, Run, Stage, Summary};
+
+use place::Choice;
 
 pub use format::Format;
+pub use keys::Keys;
 pub use released::{ReleasedConfig, pack_released};
 pub use shard::pack_shard;
 
@@ -29,39 +34,67 @@ pub fn run(
     file_formats: &[FileFormat],
     progress: &dyn Progress,
 ) -> Result<Summary> {
+    pack_choice(Choice { run, keys: None }, output, formats, file_formats, progress)
+}
+
+/// The same of the rows whose keys are listed, into another folder than that of the run's own packages. An error if a row
+/// is listed that the run has not kept. The counts are of the listed rows.
+pub fn run_listed(
+    run: &Run,
+    keys: &Keys,
+    output: &Packages,
+    formats: &[Format],
+    file_formats: &[FileFormat],
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    let (own, there) = (run.packages(), output.folder());
+    if there == own.folder() || is_same(there, own.folder()) || is_same(there, run.folder()) {
+        let there = there.display();
+        return Err(Error::Invalid(format!("{there}: holds all kept rows; choose another output for those of a list")));
+    }
+    keys.check(run)?;
+    keys.make_room(output)?;
+    pack_choice(Choice { run, keys: Some(keys) }, output, formats, file_formats, progress)
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((fs_err::canonicalize(a), fs_err::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+fn pack_choice(
+    choice: Choice<'_>,
+    output: &Packages,
+    formats: &[Format],
+    file_formats: &[FileFormat],
+    progress: &dyn Progress,
+) -> Result<Summary> {
     let mut summary = Summary::new(Stage::Pack);
-    let shards = list_shards(&run.curated(), "parquet")?;
     if formats.iter().any(|format| Format::BY_SHARD.contains(format)) {
-        summary.counts = pack_shards(run, output, formats, &shards, progress)?;
+        summary.counts = pack_shards(choice, output, formats, progress)?;
     }
     let mut rest: Vec<_> = [Format::Tfds, Format::Hf].into_iter().filter(|format| formats.contains(format)).collect();
-    if kept::are_packed(run, output, &shards)? {
+    if choice.are_packed(output)? {
         summary.counts = pack_whole(output, formats, file_formats, progress)?;
         rest.retain(|&format| format != Format::Tfds);
     } else {
         described::describe_packages(output, formats)?;
     }
     if !rest.is_empty() {
-        summary.counts = kept::pack_kept(run, output, &rest, file_formats, &shards, progress)?;
+        summary.counts = kept::pack_kept(choice, output, &rest, file_formats, progress)?;
     }
     Ok(summary)
 }
 
-fn pack_shards(
-    run: &Run,
-    output: &Packages,
-    formats: &[Format],
-    shards: &[ShardId],
-    progress: &dyn Progress,
-) -> Result<Counts> {
+fn pack_shards(choice: Choice<'_>, output: &Packages, formats: &[Format], progress: &dyn Progress) -> Result<Counts> {
+    let shards = choice.shards()?;
     let mut rows = 0;
-    for &id in shards {
-        rows += TableReader::<CuratedRow>::open(&run.curated().join(format!("{id}.parquet")))?.row_count();
+    for &id in &shards {
+        rows += choice.row_count(id)?;
     }
     let task = progress.begin(Stage::Pack, Some(rows));
     let mut counts = Counts::default();
-    for &id in shards {
-        counts.merge(&pack_shard(run, output, id, formats, &*task)?);
+    for &id in &shards {
+        counts.merge(&shard::pack_chosen(choice, output, id, formats, &*task)?);
     }
     Ok(counts)
 }

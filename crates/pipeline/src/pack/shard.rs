@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use dataset::npy::{MatrixReader, MatrixWriter};
-use dataset::schema::{CuratedRow, KeptRow, ReleaseRow};
-use dataset::table::{TableReader, write_table};
+use dataset::schema::{KeptRow, ReleaseRow};
+use dataset::table::write_table;
 use dataset::webdataset::{TarWriter, read_samples, tar_path};
 use dataset::{
     Counts, EmbeddingFiles, Error, FileEntry, Marker, Packages, Result, Run, SampleKey, ShardId, Status, Task,
-    file_sha256,
 };
 use half::f16;
 
 use super::format::Format;
+use super::place::{Choice, Place};
 
 /// Which packages a shard becomes; all of them is what a run becomes unasked.
 fn described(formats: &[Format]) -> serde_json::Value {
@@ -36,12 +36,22 @@ fn wanted(formats: &[Format], there: Option<&Marker>) -> Vec<Format> {
 /// Packs one shard in those of the formats that are made shard by shard; one that is done is not done again. The counts
 /// are of its curated rows that were kept.
 pub fn pack_shard(run: &Run, packages: &Packages, id: ShardId, formats: &[Format], task: &dyn Task) -> Result<Counts> {
-    let curated = run.curated().join(format!("{id}.parquet"));
+    pack_chosen(Choice { run, keys: None }, packages, id, formats, task)
+}
+
+/// The same of chosen rows.
+pub(super) fn pack_chosen(
+    choice: Choice<'_>,
+    packages: &Packages,
+    id: ShardId,
+    formats: &[Format],
+    task: &dyn Task,
+) -> Result<Counts> {
     let marker = Marker::of_shard(packages.folder(), id);
     let there = Marker::read(&marker)?;
     let formats = wanted(formats, there.as_ref());
-    let (described, inputs) = (described(&formats), vec![file_sha256(&curated)?]);
-    let total = TableReader::<CuratedRow>::open(&curated)?.row_count();
+    let (described, inputs) = (described(&formats), choice.inputs(id)?);
+    let total = choice.row_count(id)?;
     if let Some(done) = there
         && done.config == described
         && done.inputs == inputs
@@ -50,27 +60,21 @@ pub fn pack_shard(run: &Run, packages: &Packages, id: ShardId, formats: &[Format
         task.advance(total);
         return Ok(done.counts);
     }
-    let mut kept = Vec::new();
-    for row in TableReader::<CuratedRow>::open(&curated)? {
-        let row = row?;
-        if row.is_kept() {
-            kept.push(row);
-        } else {
-            task.advance(1);
-        }
-    }
-    kept.sort_by(|a, b| a.key.cmp(&b.key));
+    let staged = Place::staged(choice.run, id);
+    let place = if staged.tar.exists() { staged } else { choice.place_in_run(id)? };
+    let kept = choice.rows(&place)?;
+    task.advance(total.saturating_sub(kept.len() as u64));
     let mut files = Vec::new();
     let rows = if formats.contains(&Format::Webdataset) {
         let tar = tar_path(&packages.webdataset(), id);
-        let (tar, rows) = pack_samples(&tar_path(&run.images(), id), &tar, kept, task)?;
+        let (tar, rows) = pack_samples(&place.tar, &tar, kept, task)?;
         let table = packages.webdataset().join(format!("{id}.parquet"));
         let table = write_table(&table, rows.iter().map(|(_, row)| row.clone()))?;
         files.extend([tar.below("webdataset"), table.below("webdataset")]);
         rows
     } else {
         task.advance(kept.len() as u64);
-        kept.into_iter().map(|row| (row.embedding_row, kept_row(row, 0, 0))).collect()
+        kept
     };
     if formats.contains(&Format::Parquet) {
         let release: Vec<_> = rows.iter().map(|(_, row)| release_row(row)).collect::<Result<_>>()?;
@@ -78,58 +82,40 @@ pub fn pack_shard(run: &Run, packages: &Packages, id: ShardId, formats: &[Format
         files.push(write_table(&part, release)?.below("metadata"));
     }
     if formats.contains(&Format::Npy) {
-        files.extend(pack_embeddings(run, packages, id, &rows)?);
+        files.extend(pack_embeddings(&place.matrices, packages, &rows)?);
     }
     let mut counts = Counts::default();
     counts.add_many(Status::Kept, rows.len() as u64);
     Ok(Marker::finish(&marker, &described, inputs, counts, files)?.counts)
 }
 
-/// The row of a sample whose picture is so many bytes at that offset of its tar.
-fn kept_row(row: CuratedRow, image_offset: i64, image_bytes: i64) -> KeptRow {
-    KeptRow {
-        image_path: row.key.clone(),
-        caption: row.caption,
-        url: row.url,
-        key: row.key,
-        page_url: row.page_url,
-        license: row.license.unwrap_or_else(|| "?".into()),
-        nsfw: row.nsfw,
-        similarity: row.similarity,
-        width: row.width,
-        height: row.height,
-        original_width: row.original_width,
-        original_height: row.original_height,
-        image_offset,
-        image_bytes,
-    }
-}
-
 /// Copies the kept samples, and gives their rows with the row of the embedding matrices they belong to.
 fn pack_samples(
     from: &Path,
     to: &Path,
-    kept: Vec<CuratedRow>,
+    kept: Vec<(i64, KeptRow)>,
     task: &dyn Task,
 ) -> Result<(FileEntry, Vec<(i64, KeptRow)>)> {
-    let mut waiting: HashMap<String, CuratedRow> = kept.into_iter().map(|row| (row.key.clone(), row)).collect();
+    let mut waiting: HashMap<String, (i64, KeptRow)> =
+        kept.into_iter().map(|(position, row)| (row.key.clone(), (position, row))).collect();
     let mut writer = TarWriter::create(to)?;
     let mut rows = Vec::new();
     read_samples(from, |sample| {
-        let Some(row) = waiting.remove(&sample.key) else { return Ok(()) };
+        let Some((position, mut row)) = waiting.remove(&sample.key) else { return Ok(()) };
         let missing = |what: &str| Error::format(from, format!("sample {} has no {what}", row.key));
         let image = sample.files.get("jpg").ok_or_else(|| missing("jpg"))?;
         let json = sample.files.get("json").ok_or_else(|| missing("json"))?;
         let mut json: serde_json::Value = serde_json::from_slice(json).map_err(|error| missing(&error.to_string()))?;
         json["similarity"] = row.similarity.into();
         json["NSFW"] = row.nsfw.as_str().into();
-        json["LICENSE"] = row.license.as_deref().unwrap_or("?").into();
+        json["LICENSE"] = row.license.as_str().into();
         let json = serde_json::to_string_pretty(&json).expect("read above");
-        let image_offset = writer.push(&format!("{}.jpg", row.key), image)?;
+        row.image_offset = writer.push(&format!("{}.jpg", row.key), image)? as i64;
+        row.image_bytes = image.len() as i64;
         writer.push(&format!("{}.json", row.key), json.as_bytes())?;
         writer.push(&format!("{}.txt", row.key), row.caption.as_bytes())?;
         task.advance(1);
-        rows.push((row.embedding_row, kept_row(row, image_offset as i64, image.len() as i64)));
+        rows.push((position, row));
         Ok(())
     })?;
     if let Some(key) = waiting.keys().min() {
@@ -153,9 +139,8 @@ fn release_row(row: &KeptRow) -> Result<ReleaseRow> {
 }
 
 /// Copies the kept rows of both matrices, bit by bit.
-fn pack_embeddings(run: &Run, packages: &Packages, id: ShardId, rows: &[(i64, KeptRow)]) -> Result<Vec<FileEntry>> {
-    let from = EmbeddingFiles::of(&run.embeddings(), id);
-    let to = EmbeddingFiles::of(&packages.embeddings(), id);
+fn pack_embeddings(from: &EmbeddingFiles, packages: &Packages, rows: &[(i64, KeptRow)]) -> Result<Vec<FileEntry>> {
+    let to = EmbeddingFiles::of(&packages.embeddings(), from.id);
     let mut files = Vec::new();
     for (folder, from, to) in [("img_emb", &from.image, &to.image), ("text_emb", &from.text, &to.text)] {
         let mut reader = MatrixReader::open(from)?;
@@ -175,4 +160,24 @@ fn pack_embeddings(run: &Run, packages: &Packages, id: ShardId, rows: &[(i64, Ke
     let metadata = write_table(&to.metadata, rows.iter().map(|(_, row)| row.clone()))?;
     files.push(metadata.below("embeddings/metadata"));
     Ok(files)
+}
+
+/// Removes a shard from packages, its marker last.
+pub(super) fn remove(packages: &Packages, id: ShardId) -> Result<()> {
+    let matrices = EmbeddingFiles::of(&packages.embeddings(), id);
+    for path in [
+        tar_path(&packages.webdataset(), id),
+        packages.webdataset().join(format!("{id}.parquet")),
+        packages.metadata().join(format!("part-{id}.snappy.parquet")),
+        matrices.image,
+        matrices.text,
+        matrices.metadata,
+        Marker::of_shard(packages.folder(), id),
+    ] {
+        match fs_err::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
