@@ -23,6 +23,7 @@ mod lists;
 mod index;
 mod api;
 mod clip_retrieval;
+mod page;
 mod server;
 
 pub use dataset::indexed::Filter;

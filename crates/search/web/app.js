@@ -1,201 +1,362 @@
-// The page. It uses nothing but the public API, and trusts no text of the dataset: captions are set as text only.
+// The page. It uses nothing but the public API; what the address bar says is what is shown.
 
-const PAGE = 40;
-const byId = (id) => document.getElementById(id);
-const status = byId('status');
+import { identity, imageOf, info, random, search, statistics } from './api.js';
+import * as basket from './basket.js';
+import { Dataset, seed } from './dataset.js';
+import { Detail } from './detail.js';
+import { byId, element, several } from './dom.js';
+import * as filters from './filters.js';
+import { Grid } from './grid.js';
+import * as picture from './picture.js';
+import { address, inUse, isLookedFor, parameters, read } from './query.js';
+
+const PAGE = 60;
+const LOOKED_AT_MAX = 9800; // the service pages no further
+const AROUND = 24;
+const EXAMPLES = 3;
+
+const SEEN_MAX = 20;
+
+const seen = new Map(); // results of earlier searches, for those who go back
+const brought = new Map(); // pictures of the user's, by the number that the history has of them
 const results = byId('results');
+const more = byId('more');
+let state = now();
+let shown = null; // the search that is shown
 let request = null;
 
-// What the address bar says is what is shown.
-function state() {
-  const at = new URLSearchParams(location.search);
-  return {
-    view: at.get('view') === 'report' ? 'report' : 'search',
-    text: at.get('text') ?? '',
-    key: at.get('key') ?? '',
-    safe: at.get('safe') !== 'false',
-    modality: at.get('modality') === 'text' ? 'text' : 'image',
-    similarity: at.get('similarity_min') ?? '',
-  };
+const actions = {
+  has: basket.has,
+  toggle(found) {
+    toast(basket.toggle(found) ? 'Added to the basket.' : 'Removed from the basket.');
+  },
+  like: (found) => look({ key: found.key }),
+  host: (name) => look({ filters: { ...state.filters, host: name } }),
+  filter: (name, value) => look({ filters: { [name]: value } }),
+  open(found, list) {
+    state = { ...state, show: found.key };
+    if (detail.isOpen) history.replaceState(history.state, '', address(state));
+    else history.pushState({ ...history.state, opened: true }, '', address(state));
+    openDetail(found, list);
+  },
+  move(steps) {
+    const at = grid.found.findIndex(({ key }) => key === detail.found.key) + steps;
+    if (at < 0 || at >= grid.found.length) return;
+    actions.open(grid.found[at], grid);
+    if (at + 5 > grid.found.length && !more.hidden) find(grid.found.length);
+  },
+};
+// Further results come before their end is in sight.
+const end = new IntersectionObserver((told) => {
+  if (told.at(-1).isIntersecting && !more.hidden && !request) find(grid.found.length);
+}, { rootMargin: '0px 0px 600px' });
+const grid = new Grid(results, actions);
+const around = new Grid(byId('around'), actions);
+const dataset = new Dataset(actions);
+const detail = new Detail(actions, () => state.filters);
+
+function now() {
+  return { ...read(), picture: brought.get(history.state?.picture) ?? null };
 }
 
-function address(wanted) {
-  const at = new URLSearchParams();
-  if (wanted.key) at.set('key', wanted.key);
-  else if (wanted.text) at.set('text', wanted.text);
-  if (!wanted.safe) at.set('safe', 'false');
-  if (wanted.modality === 'text') at.set('modality', 'text');
-  if (wanted.similarity) at.set('similarity_min', wanted.similarity);
-  return at;
-}
-
-function go(wanted) {
-  const at = address(wanted).toString();
-  history.pushState(null, '', at ? `/?${at}` : '/');
+// Leads to another state; what is not named becomes nothing, but filters stay.
+function look(next) {
+  const to = { view: 'search', text: '', key: '', show: '', seed: '', picture: null, filters: state.filters, ...next };
+  let id;
+  if (to.picture) {
+    id = [...brought].find(([, known]) => known === to.picture)?.[0] ?? brought.size + 1;
+    brought.set(id, to.picture);
+  }
+  const before = state;
+  const isSame = address(to) === location.pathname + location.search && to.picture === before.picture;
+  history[isSame ? 'replaceState' : 'pushState'](id ? { picture: id } : null, '', address(to));
   show();
+  scrollTo({ top: 0 });
+  if (document.activeElement === document.body || isLookedFor(before) !== isLookedFor(to)) focusResults();
 }
 
-function chosen() {
-  return {
-    text: byId('text').value.trim(),
-    key: '',
-    safe: byId('safe').checked,
-    modality: byId('modality').value,
-    similarity: byId('similarity').value,
-  };
+function focusResults() {
+  if (document.activeElement !== byId('text')) results.focus({ preventScroll: true });
 }
 
-async function ask(path, signal) {
-  const answer = await fetch(path, { signal });
-  const body = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
-  if (!answer.ok) throw new Error(body.error ?? `status ${answer.status}`);
-  return body;
+function toast(text) {
+  clearTimeout(toast.timer);
+  byId('said').textContent = text;
+  toast.timer = setTimeout(() => { byId('said').textContent = ''; }, 3000);
 }
 
-function say(where, text, wrong = false) {
-  where.textContent = text;
-  where.classList.toggle('error', wrong);
+// What a state looks for, in words.
+function words({ text, key, picture: file }) {
+  const like = key ? 'like the picture you chose' : file ? 'like your picture' : '';
+  return [like, text && `for “${text}”`].filter(Boolean).join(', ');
 }
 
-// Only what a browser may open without harm.
-function link(anchor, url) {
-  const safe = /^https?:\/\//i.test(url);
-  anchor.hidden = !safe;
-  if (safe) anchor.href = url;
-}
-
-function card(found) {
-  const item = byId('card').content.firstElementChild.cloneNode(true);
-  const image = item.querySelector('img');
-  image.src = found.image;
-  image.alt = found.caption;
-  const picture = item.querySelector('.picture');
-  picture.title = 'More like this';
-  picture.setAttribute('aria-label', `More like this: ${found.caption}`);
-  picture.addEventListener('click', () => go({ ...chosen(), text: '', key: found.key }));
-  item.querySelector('.caption').textContent = found.caption;
-  item.querySelector('.score').textContent = `score ${found.score.toFixed(3)}`;
-  item.querySelector('.license').textContent = licence(found.license);
-  link(item.querySelector('.original'), found.url);
-  link(item.querySelector('.page'), found.page_url);
-  return item;
-}
-
-function licence(url) {
-  const parts = url.match(/creativecommons\.org\/(licenses|publicdomain)\/([a-z+-]+)\/([0-9.]+)/i);
-  if (!parts) return '';
-  return parts[1] === 'publicdomain' ? `public domain (${parts[2]})` : `CC ${parts[2].toUpperCase()} ${parts[3]}`;
-}
-
-async function search(offset) {
-  const wanted = state();
+async function find(offset, byKeyboard = false) {
   request?.abort();
   const mine = (request = new AbortController());
-  const at = address(wanted);
-  at.set('count', PAGE);
-  at.set('offset', offset);
-  byId('more').hidden = true;
+  const wanted = state;
+  more.hidden = true;
   results.setAttribute('aria-busy', 'true');
-  if (offset === 0) results.replaceChildren();
-  say(status, 'Searching …');
+  byId('nothing').hidden = byId('wrong').hidden = true;
+  if (offset === 0) {
+    byId('all').hidden = true;
+    byId('status').textContent = 'Searching …';
+  }
   try {
-    const answer = await ask(`/api/v1/search?${at}`, mine.signal);
-    results.append(...answer.results.map(card));
-    const count = results.children.length;
-    const of = wanted.key ? 'more like the picture you chose' : `for “${wanted.text}”`;
-    say(status, count ? `${count} results ${of}, best first, in ${answer.took_ms} ms` : `Nothing found ${of}.`);
-    byId('more').hidden = answer.results.length < PAGE;
+    const options = parameters(wanted, { count: PAGE, offset });
+    const answer = await search(wanted, options, mine.signal);
+    if (offset === 0) grid.clear();
+    const first = grid.append(answer.results);
+    const whole = answer.results.length < PAGE || grid.found.length >= LOOKED_AT_MAX;
+    tell(wanted, whole, answer.took_ms);
+    if (byKeyboard) (first ?? results.lastElementChild)?.querySelector('.open').focus();
   } catch (error) {
-    if (error.name !== 'AbortError') say(status, `That did not work: ${error.message}`, true);
+    if (error.name === 'AbortError') return;
+    if (offset === 0) grid.clear();
+    byId('status').textContent = '';
+    byId('wrong-cause').textContent = error.message;
+    byId('wrong').hidden = false;
   } finally {
-    if (request === mine) results.removeAttribute('aria-busy');
+    done(mine);
   }
 }
 
-function row(kind, cells) {
-  const line = document.createElement('tr');
-  line.className = kind;
-  cells.forEach((text, i) => {
-    const cell = document.createElement(i === 0 ? 'th' : 'td');
-    if (i === 0) cell.scope = 'row';
-    cell.textContent = text;
-    line.append(cell);
-  });
-  return line;
+// Says what was found, once it is there.
+function tell(wanted, whole, took) {
+  const count = grid.found.length;
+  more.hidden = whole;
+  byId('status').textContent = count ? `${whole ? '' : 'The best '}${several(count, 'picture')} ${words(wanted)}, in ${took} ms` : '';
+  byId('all').hidden = count === 0;
+  if (count === 0) nothing(wanted);
+  results.dataset.took = took;
 }
 
-async function report() {
-  const body = document.querySelector('#funnel tbody');
-  try {
-    const { stages, truth } = await ask('/api/v1/report');
-    const number = (value) => value.toLocaleString('en');
-    const sum = (reasons) => Object.values(reasons).reduce((total, value) => total + value, 0);
-    body.replaceChildren();
-    for (const { stage, rows, kept, dropped, failed } of stages) {
-      const share = (value) => (rows ? `${((100 * value) / rows).toFixed(1)} %` : '');
-      body.append(row('stage', [stage, number(rows), number(kept), number(sum(dropped)), number(sum(failed)), share(kept)]));
-      const reasons = (all, column) => Object.entries(all).forEach(([reason, value]) => {
-        const cells = [reason.replaceAll('_', ' '), '', '', '', '', share(value)];
-        cells[column] = number(value);
-        body.append(row('reason', cells));
-      });
-      reasons(dropped, 3);
-      reasons(failed, 4);
-    }
-    byId('truth').textContent = truth
-      ? `Against the known truth: precision ${truth.precision.toFixed(3)}, recall ${truth.recall.toFixed(3)}.`
-      : '';
-    say(byId('report-status'), '');
-  } catch (error) {
-    say(byId('report-status'), `No report: ${error.message}`, true);
-  }
+function done(mine) {
+  if (request !== mine) return;
+  request = null;
+  results.removeAttribute('aria-busy');
+  end.unobserve(byId('end')); // so that it is told again, if it is still in sight
+  end.observe(byId('end'));
 }
 
-function show() {
-  const wanted = state();
-  const reporting = wanted.view === 'report';
-  byId('view-search').hidden = reporting;
-  byId('view-report').hidden = !reporting;
-  byId('tab-search').ariaCurrent = reporting ? null : 'page';
-  byId('tab-report').ariaCurrent = reporting ? 'page' : null;
-  document.title = `${reporting ? 'Dataset' : wanted.text || 'Search'} · laion400m`;
-  if (reporting) return report();
-  byId('text').value = wanted.text;
-  byId('safe').checked = wanted.safe;
-  byId('modality').value = wanted.modality;
-  byId('similarity').value = wanted.similarity;
-  byId('examples').hidden = Boolean(wanted.text || wanted.key);
-  if (wanted.text || wanted.key) return search(0);
+function nothing(wanted) {
+  const used = inUse(wanted);
+  byId('nothing-words').textContent = `Nothing found ${words(wanted)}.`;
+  byId('nothing-filters').hidden = used.length === 0;
+  byId('nothing-hint').hidden = used.length > 0;
+  byId('nothing').hidden = false;
+}
+
+// Pictures taken at random, for those who do not know yet what to look for.
+async function lookAround() {
   request?.abort();
-  results.replaceChildren();
-  byId('more').hidden = true;
-  return say(status, '');
+  const mine = (request = new AbortController());
+  rest();
+  try {
+    const { results: found } = await random(parameters(state, { count: AROUND, seed: state.seed || seed() }), mine.signal);
+    around.clear();
+    around.append(found);
+    const used = inUse(state);
+    byId('around-said').textContent = found.length ? '' : used.length ? 'No picture passes these filters.' : 'There are no pictures that are tagged safe.';
+    examples(found);
+  } catch (error) {
+    if (error.name === 'AbortError') return;
+    byId('around-said').textContent = `No pictures to look at: ${error.message}`;
+  } finally {
+    done(mine);
+  }
+}
+
+// Nothing is looked for.
+function rest() {
+  grid.clear();
+  more.hidden = byId('all').hidden = byId('nothing').hidden = byId('wrong').hidden = true;
+  byId('status').textContent = '';
+}
+
+// Words of the dataset itself are the best examples of what can be found in it.
+function examples(found) {
+  const captions = [...new Set(found.map(({ caption }) => caption.trim()))];
+  const plain = captions.filter((caption) => caption.length > 8 && caption.length <= 60 && !/ [+-] /.test(caption));
+  const chosen = plain.sort((a, b) => a.length - b.length).slice(0, EXAMPLES);
+  byId('examples').hidden = chosen.length === 0;
+  byId('examples').replaceChildren('Try ', ...chosen.map((caption) =>
+    element('button', { type: 'button', class: 'chip', onclick: () => look({ text: caption }) }, caption)));
+}
+
+// The picture that is looked for, beside the words.
+function subject() {
+  const box = byId('subject');
+  const file = state.picture;
+  box.hidden = !state.key && !file;
+  const [image, canvas] = [byId('subject-image'), byId('subject-canvas')];
+  image.hidden = !state.key;
+  canvas.hidden = !file;
+  if (state.key) image.src = imageOf(state.key);
+  if (file) picture.draw(canvas, file).then((drawn) => canvas.classList.toggle('missing', !drawn));
+  byId('subject-remove').setAttribute('aria-label', file ? 'Remove your picture' : 'Remove the picture');
+  byId('text').placeholder = box.hidden ? 'Describe a picture' : 'Add words';
+}
+
+const listed = { found: [] };
+function openDetail(found, list) {
+  const at = list === grid ? grid.found.indexOf(found) : -1;
+  detail.show(found, at < 0 ? null : { at, of: grid.found.length });
+}
+
+// Makes the page what the address says.
+function show() {
+  state = now();
+  const onDataset = state.view === 'dataset';
+  byId('view-search').hidden = onDataset;
+  byId('view-dataset').hidden = !onDataset;
+  byId('tab-search').ariaCurrent = onDataset ? null : 'page';
+  byId('tab-dataset').ariaCurrent = onDataset ? 'page' : null;
+  document.title = `${onDataset ? 'Dataset' : state.text || (state.key || state.picture ? 'More like this' : 'Search')} · laion400m`;
+  if (onDataset) dataset.show();
+  else showSearch();
+  if (!state.show) {
+    if (detail.isOpen) detail.close();
+  } else if (!detail.isOpen || detail.found?.key !== state.show) {
+    const found = [grid, around, dataset.grid].flatMap((list) => list.found.map((one) => [one, list]));
+    const [one, list] = found.find(([{ key }]) => key === state.show) ?? [{ key: state.show, image: imageOf(state.show) }, listed];
+    openDetail(one, list);
+  }
+}
+
+function showSearch() {
+  const looked = isLookedFor(state);
+  const search = JSON.stringify([address({ ...state, show: '' }), [...brought.values()].indexOf(state.picture)]);
+  if (search === shown) return;
+  leave();
+  shown = search;
+  byId('view-search').classList.toggle('resting', !looked);
+  byId('text').value = state.text;
+  byId('looking-around').hidden = looked;
+  results.hidden = !looked;
+  subject();
+  filters.show(state);
+  if (!comeBack(looked)) (looked ? find(0) : lookAround());
+}
+
+// Keeps what is shown, so that going back is at once and to the same place.
+function leave() {
+  const list = results.hidden ? around : grid;
+  if (!shown || request || !list.found.length) return;
+  seen.delete(shown);
+  seen.set(shown, { found: [...list.found], whole: more.hidden, took: results.dataset.took, ...list.place() });
+  if (seen.size > SEEN_MAX) seen.delete(seen.keys().next().value);
+}
+
+function comeBack(looked) {
+  const known = seen.get(shown);
+  if (!known) return false;
+  request?.abort();
+  request = null;
+  byId('nothing').hidden = byId('wrong').hidden = true;
+  const list = looked ? grid : around;
+  list.clear();
+  list.append(known.found);
+  if (looked) tell(state, known.whole, known.took);
+  else rest();
+  requestAnimationFrame(() => list.goTo(known));
+  return true;
 }
 
 byId('form').addEventListener('submit', (event) => {
   event.preventDefault();
-  if (chosen().text) go(chosen());
+  const text = byId('text').value.trim();
+  seen.clear(); // asked again, it is searched again
+  shown = null;
+  look({ text, key: state.key, picture: state.picture });
 });
-for (const id of ['safe', 'modality', 'similarity']) {
-  byId(id).addEventListener('change', () => {
-    const { text, key } = state();
-    if (text || key) go({ ...chosen(), text, key });
+byId('subject-remove').addEventListener('click', () => {
+  look({ text: state.text });
+  byId('text').focus();
+});
+byId('again').addEventListener('click', () => find(grid.found.length));
+byId('others').addEventListener('click', () => look({ seed: String(seed()) }));
+byId('nothing-filters').addEventListener('click', () => look({ ...state, show: '', filters: {} }));
+byId('all').addEventListener('click', () => {
+  const added = basket.add(grid.found);
+  toast(`${several(added, 'picture')} added to the basket.`);
+});
+more.addEventListener('click', (event) => find(grid.found.length, event.detail === 0));
+
+byId('detail').addEventListener('close', () => {
+  if (!state.show) return;
+  const at = grid.found.findIndex(({ key }) => key === state.show);
+  if (at >= 0 && results.contains(document.activeElement)) grid.focus(at);
+  if (history.state?.opened) return history.back();
+  state = { ...state, show: '' };
+  history.replaceState(history.state, '', address(state));
+});
+
+filters.start({
+  onChange: (chosen) => look({ ...state, show: '', filters: chosen }),
+  onRemove: (name) => {
+    const { [name]: _, ...rest } = state.filters;
+    look({ ...state, show: '', filters: rest });
+  },
+  onUnfold: offer,
+});
+// What can be chosen among is counted by the service when it is first asked for.
+async function offer() {
+  if (offer.asked) return;
+  offer.asked = true;
+  try {
+    const { languages, licenses } = await statistics();
+    const names = (counted) => counted.map(([name]) => name);
+    filters.offer({ languages: names(languages), licenses: names(licenses) }, state.filters);
+  } catch {
+    offer.asked = false; // the other filters work without it
+  }
+}
+
+picture.take({
+  onPicture: async (file) => {
+    if (file) look({ picture: await picture.fit(file), text: '' });
+  },
+  onKey: (key) => look({ key }),
+});
+basket.onChange(() => [grid, around, dataset, detail].forEach((part) => part.refresh()));
+
+for (const link of [byId('tab-search'), byId('tab-dataset'), byId('brand')]) {
+  link.addEventListener('click', (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    history.pushState(null, '', link.getAttribute('href'));
+    show();
+    scrollTo({ top: 0 });
   });
 }
-for (const button of document.querySelectorAll('[data-text]')) {
-  button.addEventListener('click', () => go({ ...chosen(), text: button.dataset.text }));
+byId('help-open').addEventListener('click', () => byId('help').showModal());
+byId('help-close').addEventListener('click', () => byId('help').close());
+for (const dialog of [byId('help'), byId('basket')]) {
+  dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
 }
-byId('more').addEventListener('click', () => search(results.children.length));
 document.addEventListener('keydown', (event) => {
-  const typing = /^(input|select|textarea)$/i.test(event.target.tagName);
-  if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey) {
+  const typing = event.target.matches('input:not([type="checkbox"], [type="radio"]), select, textarea');
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) {
+    if (event.target === byId('text') && event.key === 'ArrowDown' && grid.found.length) {
+      event.preventDefault();
+      grid.focus();
+    }
+    return;
+  }
+  if (event.key === '/') {
     event.preventDefault();
     byId('text').select();
+  } else if (event.key === '?') {
+    byId('help').showModal();
+  } else if (event.key === 'B') {
+    basket.open();
   }
 });
+history.scrollRestoration = 'manual'; // results are there later than the browser thinks
 window.addEventListener('popstate', show);
-ask('/api/v1/info').then(
-  ({ rows }) => { byId('size').textContent = `${rows.toLocaleString('en')} pictures`; },
-  () => {},
-);
+
+info().then(({ rows }) => { byId('size').textContent = several(rows, 'picture'); }, () => {});
+identity().then(basket.belongTo, () => {}); // without it the basket lasts as long as the page
+filters.offer();
 show();

@@ -30,6 +30,7 @@ use tower_http::cors::CorsLayer;
 use crate::api::{self, ApiError};
 use crate::clip_retrieval;
 use crate::index::Index;
+use crate::page;
 use batches::Batches;
 pub(crate) use collection::Collection;
 pub(crate) use metrics::{Metrics, Step};
@@ -303,15 +304,12 @@ pub async fn serve(
 fn router(service: Service, address: SocketAddr) -> Router {
     let local_only = address.ip().is_loopback();
     service.inner.local_only.get_or_init(|| local_only);
-    let file =
-        |kind: &'static str, content: &'static str| get(move || async move { ([(CONTENT_TYPE, kind)], content) });
     let mut router = Router::new()
         .route("/", get(start))
-        .route("/app.js", file("text/javascript; charset=utf-8", include_str!("../../web/app.js")))
-        .route("/style.css", file("text/css; charset=utf-8", include_str!("../../web/style.css")))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(prometheus))
         .route("/metrics-summary", get(|State(service): State<Service>| async move { service.metrics().summary() }))
+        .merge(page::routes())
         .merge(api::routes(service.limits().body_bytes_max))
         .merge(clip_retrieval::routes(service.limits().body_bytes_max))
         .fallback(|| async { ApiError::not_found("no such address") })
@@ -345,7 +343,7 @@ fn cors(origins: &[String]) -> CorsLayer {
 async fn start(headers: HeaderMap) -> Response {
     let wanted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if wanted.contains("text/html") {
-        ([(CONTENT_TYPE, "text/html; charset=utf-8")], include_str!("../../web/index.html")).into_response()
+        page::page()
     } else {
         ([(CONTENT_TYPE, "application/json")], "\"ok\"\n").into_response()
     }
