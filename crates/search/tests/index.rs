@@ -73,7 +73,8 @@ fn write_shard(folder: &Path, shard: u32, rows: &[(Embedding, Embedding)]) {
         ("language", text(&|row| ["en", "de"][row % 2].into())),
         (
             "similarity",
-            std::sync::Arc::new(Float32Array::from_iter_values(numbers().map(|row| row as f32 / rows.len() as f32))) as _,
+            std::sync::Arc::new(Float32Array::from_iter_values(numbers().map(|row| row as f32 / rows.len() as f32)))
+                as _,
         ),
         ("WIDTH", std::sync::Arc::new(Int64Array::from_iter_values(numbers().map(|row| row as i64 % 1000))) as _),
         ("HEIGHT", std::sync::Arc::new(Int64Array::from_iter_values(numbers().map(|row| row as i64 % 700))) as _),
@@ -110,7 +111,9 @@ fn truth(query: &Embedding, modality: Modality, rows: usize, wanted: impl Fn(usi
     let mut found: Vec<(usize, f64)> = all
         .enumerate()
         .filter(|(row, _)| wanted(row % rows))
-        .map(|(row, (image, text))| (row, query.similarity(&stored(if modality == Modality::Image { &image } else { &text }))))
+        .map(|(row, (image, text))| {
+            (row, query.similarity(&stored(if modality == Modality::Image { &image } else { &text })))
+        })
         .collect();
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
     found
@@ -176,10 +179,7 @@ fn filters_leave_out_what_is_not_wanted_and_nothing_else() {
     type Wanted = Box<dyn Fn(usize) -> bool>;
     let cases: Vec<(Filter, Wanted)> = vec![
         (Filter::safe(), Box::new(|row| row % 4 < 2)),
-        (
-            Filter { nsfw: Some(vec![Nsfw::Nsfw, Nsfw::Unsure]), ..Filter::default() },
-            Box::new(|row| row % 4 >= 2),
-        ),
+        (Filter { nsfw: Some(vec![Nsfw::Nsfw, Nsfw::Unsure]), ..Filter::default() }, Box::new(|row| row % 4 >= 2)),
         (
             Filter { similarity_min: Some(0.5), similarity_max: Some(0.6), ..Filter::default() },
             Box::new(move |row| (0.5..=0.6).contains(&(row as f32 / rows as f32))),

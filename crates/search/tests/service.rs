@@ -8,9 +8,7 @@ use dataset::npy::MatrixWriter;
 use dataset::schema::KeptRow;
 use dataset::table::write_table;
 use dataset::webdataset::{TarWriter, tar_path};
-use dataset::{
-    Embedder, Embedding, EmbeddingFiles, Nsfw, Pixels, Result, Run, SampleKey, ShardId, Silent,
-};
+use dataset::{Embedder, Embedding, EmbeddingFiles, Nsfw, Pixels, Result, Run, SampleKey, ShardId, Silent};
 use fs_err as fs;
 use search::{Index, Service, build};
 

@@ -289,7 +289,8 @@ impl<B: AsRef<[u8]>> Facts<B> {
         };
         let hosts = places(&self.header.hosts, &filter.hosts, &is_host);
         let hosts = hosts.map(|hosts| (0..).zip(hosts).filter_map(|(number, is)| is.then_some(number)).collect());
-        let range = (filter.similarity_min.unwrap_or(f32::NEG_INFINITY), filter.similarity_max.unwrap_or(f32::INFINITY));
+        let range =
+            (filter.similarity_min.unwrap_or(f32::NEG_INFINITY), filter.similarity_max.unwrap_or(f32::INFINITY));
         let size = |least: Option<u32>| least.unwrap_or(0).min(u32::from(u16::MAX)) as u16;
         Test {
             all: *filter == Filter::default(),

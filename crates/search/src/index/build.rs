@@ -124,7 +124,10 @@ fn write_segment(
     for files in shards {
         let reader = MatrixReader::open(matrix_of(files, sides[0]))?;
         if *dimensions.get_or_insert(reader.columns()) != reader.columns() {
-            return Err(Error::format(matrix_of(files, sides[0]), "its embeddings have another length than those before"));
+            return Err(Error::format(
+                matrix_of(files, sides[0]),
+                "its embeddings have another length than those before",
+            ));
         }
         counts.push(reader.rows());
     }

@@ -31,10 +31,13 @@ impl Bits {
     }
 }
 
+/// Date and length of the list; `None` where there is none.
+type Stamp = Option<(SystemTime, u64)>;
+
 /// What the list said when it was last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Deleted {
-    seen: RwLock<(Option<(SystemTime, u64)>, Arc<Bits>)>,
+    seen: RwLock<(Stamp, Arc<Bits>)>,
 }
 
 impl Deleted {

@@ -74,14 +74,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            modality: Modality::Image,
-            count: 40,
-            offset: 0,
-            exact: false,
-            probes: None,
-            filter: Filter::safe(),
-        }
+        Self { modality: Modality::Image, count: 40, offset: 0, exact: false, probes: None, filter: Filter::safe() }
     }
 }
 
@@ -172,7 +165,8 @@ impl Index {
     }
 
     fn names<'a>(&'a self, of: impl Fn(&'a Segment) -> &'a [String]) -> Vec<String> {
-        let mut names: Vec<String> = self.segments.iter().flat_map(of).filter(|name| !name.is_empty()).cloned().collect();
+        let mut names: Vec<String> =
+            self.segments.iter().flat_map(of).filter(|name| !name.is_empty()).cloned().collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -284,7 +278,10 @@ impl Index {
         }
         if let Some(first) = unknown.first() {
             let (of, folder) = (keys.len(), self.folder.display());
-            return Err(Error::Invalid(format!("{folder}: no sample {first:?}; {} of {of} keys are unknown", unknown.len())));
+            return Err(Error::Invalid(format!(
+                "{folder}: no sample {first:?}; {} of {of} keys are unknown",
+                unknown.len()
+            )));
         }
         deleted::add(&self.folder, keys)?;
         self.refresh()

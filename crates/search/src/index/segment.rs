@@ -184,11 +184,7 @@ impl Segment {
     }
 
     /// Looks at every row.
-    fn scan<'a, F: Fn(usize) -> bool>(
-        &self,
-        candidates: &(impl Fn() -> Candidates<'a, F> + Sync),
-        best: &mut Best,
-    ) {
+    fn scan<'a, F: Fn(usize) -> bool>(&self, candidates: &(impl Fn() -> Candidates<'a, F> + Sync), best: &mut Best) {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let part = self.len.div_ceil(threads).max(4096);
         let wanted = best.wanted();

@@ -34,9 +34,10 @@ pub(crate) fn encode(rest: &[f32], signs: &mut Vec<u8>) -> f32 {
         square += value * value;
         length += value.abs();
     }
-    signs.extend(rest.chunks_exact(4).map(|four| {
-        four.iter().enumerate().fold(0, |bits, (at, value)| bits | u8::from(*value >= 0.0) << at)
-    }));
+    signs.extend(
+        rest.chunks_exact(4)
+            .map(|four| four.iter().enumerate().fold(0, |bits, (at, value)| bits | u8::from(*value >= 0.0) << at)),
+    );
     if length > 0.0 { square / length } else { 0.0 }
 }
 

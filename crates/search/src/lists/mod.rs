@@ -31,6 +31,8 @@ const HEADER_BYTES: usize = 64;
 const DEVIATIONS: f32 = 2.0;
 /// Results that the number of lists to look at was found for.
 pub(crate) const DEPTH: usize = 10;
+/// Lists whose products are taken for the order, in any case: estimates of few would leave out some of the nearest.
+const CHECKED_LEAST: usize = 64;
 /// By which power of the results wanted the lists to look at grow.
 const GROWTH: f32 = 0.5;
 
@@ -63,7 +65,8 @@ impl Lists {
         if &header[..8] != MAGIC {
             return Err(wrong("not a file of lists"));
         }
-        let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
+        let number =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
         let (values, lists) = (number(8), number(12));
         let rotation = Rotation::new(dimensions);
         if values != rotation.padded() || number(16) | number(20) << 32 != rows {
@@ -90,7 +93,8 @@ impl Lists {
         let turned = self.rotation.turn(query);
         let coded = Query::new(&turned, DEVIATIONS);
         let mut scanned = Scanned::default();
-        let mut ranking = self.ranking(&turned, &coded, probes.unwrap_or(self.probes), &mut scanned);
+        let expected = probes.unwrap_or_else(|| self.probes_for(best.wanted() as f32));
+        let mut ranking = self.ranking(&turned, &coded, expected, &mut scanned);
         let (mut asked, mut admitted) = (1.0f32, 1.0f32);
         let mut found: Vec<(f32, usize, f32)> = Vec::new();
         let mut looked_at = 0;
@@ -160,7 +164,7 @@ impl Lists {
     fn ranking(&self, turned: &[f32], coded: &Query, probes: usize, scanned: &mut Scanned) -> Ranking {
         coded.scan(&self.coded, 0.0, f32::INFINITY, scanned);
         let mut order: Vec<(f32, u32)> = scanned.estimates[..self.len()].iter().copied().zip(0..).collect();
-        let checked = (2 * probes + 16).min(order.len());
+        let checked = (2 * probes + CHECKED_LEAST).min(order.len());
         if checked < order.len() {
             order.select_nth_unstable_by(checked, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         }

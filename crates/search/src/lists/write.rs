@@ -64,7 +64,10 @@ fn learn(matrix: &MatrixReader, rotation: &Rotation) -> Result<Clusters> {
 }
 
 fn fingerprint(clusters: &Clusters) -> u32 {
-    clusters.centres().iter().fold(0, |hash: u32, value| hash.rotate_left(5).wrapping_mul(0x9E37_79B1) ^ value.to_bits())
+    clusters
+        .centres()
+        .iter()
+        .fold(0, |hash: u32, value| hash.rotate_left(5).wrapping_mul(0x9E37_79B1) ^ value.to_bits())
 }
 
 /// A row on its way to its list.
@@ -150,13 +153,7 @@ impl Part {
     }
 }
 
-fn merge(
-    path: &Path,
-    rows: usize,
-    rotation: &Rotation,
-    clusters: &Clusters,
-    parts: &mut [Part],
-) -> Result<FileEntry> {
+fn merge(path: &Path, rows: usize, rotation: &Rotation, clusters: &Clusters, parts: &mut [Part]) -> Result<FileEntry> {
     let (values, lists) = (rotation.padded(), clusters.centres().nrows());
     let mut draft = Draft::create(path)?;
     let mut header = Vec::from(MAGIC);
