@@ -1,5 +1,6 @@
 //! What people type.
 
+mod search;
 mod serve;
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,6 +9,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use search::{Modality, Search};
 pub(crate) use serve::{Listen, LogFormat, Serve};
 
 /// Builds CLIP-filtered image-text datasets such as LAION-400M out of web crawls, packs them for training, and lets
@@ -72,7 +74,7 @@ pub(crate) enum Command {
     /// Serve the search page and API of a run
     Serve(Serve),
     /// Find pictures of a run by words
-    Search(Search),
+    Search(Box<Search>),
     /// Show the funnel of a run, what a package holds, or what a threshold makes of embeddings
     Stats(Stats),
     /// Check every file of a run or package
@@ -544,23 +546,6 @@ pub(crate) struct Index {
     /// Delete the samples whose keys are in this file, one a line, from the index that is there: no search finds them again
     #[arg(long, value_name = "FILE")]
     pub(crate) delete: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) model: Model,
-}
-
-/// Example: laion400m search run "a red car" (with --json one object a line, the best first)
-#[derive(Debug, Args)]
-pub(crate) struct Search {
-    /// The run
-    pub(crate) run: PathBuf,
-    /// What the pictures should show
-    pub(crate) text: String,
-    /// Results
-    #[arg(long, short, default_value_t = 10)]
-    pub(crate) count: usize,
-    /// Show rows that are not tagged UNLIKELY, too
-    #[arg(long)]
-    pub(crate) unsafe_too: bool,
     #[command(flatten)]
     pub(crate) model: Model,
 }

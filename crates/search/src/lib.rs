@@ -21,6 +21,7 @@ mod map;
 mod hits;
 mod lists;
 mod index;
+pub mod query;
 mod api;
 mod clip_retrieval;
 mod page;

@@ -17,7 +17,7 @@ use serde::Serialize;
 pub use calibration::{Calibration, CalibrationConfig, Passing, Threshold, calibration, cosine};
 use histogram::Counter as Similarities;
 pub use histogram::{Bin, Similarity, beside};
-pub use page::{calibration_page, page};
+pub use page::{calibration_page, escaped, page};
 pub use pictures::Pictures;
 
 /// Sides, in pixels, that LAION's own table of sizes has.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::ApiError;
 use super::given::Given;
 use crate::index::{COUNT_MAX, Modality, Options};
+use crate::query::terms;
 
 /// Longest text of a query, in bytes; a caption of 77 tokens is far shorter.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
@@ -118,7 +119,7 @@ pub(crate) fn of_address(given: &mut Given) -> Result<Vec<(Term, f32)>, ApiError
     let text = given.text("text")?.filter(|text| !text.trim().is_empty());
     match (text, given.text("key")?) {
         (Some(text), None) if text.len() <= TEXT_BYTES_MAX => {
-            let terms = combined(&text).into_iter().map(|(text, weight)| (Term::Text(text), weight)).collect();
+            let terms = terms(&text).into_iter().map(|(text, weight)| (Term::Text(text), weight)).collect();
             few(terms)
         }
         (Some(_), None) => Err(too_long()),
@@ -202,42 +203,9 @@ pub(crate) fn values(value: Value, name: &str) -> Result<Term, ApiError> {
     values.map(Term::Values).ok_or_else(|| ApiError::wrong(format!("{name} is an array of numbers")))
 }
 
-/// `beach - people + sunset`: what stands behind ` - ` is to be missing, what stands behind ` + ` is to be there, too.
-fn combined(text: &str) -> Vec<(String, f32)> {
-    let mut terms: Vec<(String, f32)> = vec![(String::new(), 1.0)];
-    for word in text.split_whitespace() {
-        match (word, terms.last_mut()) {
-            ("-", Some((before, _))) if !before.is_empty() => terms.push((String::new(), -1.0)),
-            ("+", Some((before, _))) if !before.is_empty() => terms.push((String::new(), 1.0)),
-            (word, Some((before, _))) => {
-                if !before.is_empty() {
-                    before.push(' ');
-                }
-                before.push_str(word);
-            }
-            (_, None) => {}
-        }
-    }
-    terms.retain(|(text, _)| !text.is_empty());
-    terms
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_combined_by_signs_between_blanks() {
-        let parts = |text: &str| {
-            combined(text).into_iter().map(|(text, weight)| format!("{weight} {text}")).collect::<Vec<_>>()
-        };
-        assert_eq!(parts("beach - people  + red sunset"), ["1 beach", "-1 people", "1 red sunset"]);
-        assert_eq!(parts("a t-shirt, size 3+"), ["1 a t-shirt, size 3+"]);
-        assert_eq!(parts("a - "), ["1 a"]);
-        assert_eq!(parts("- a"), ["1 - a"]);
-        assert_eq!(parts("a - - b"), ["1 a", "-1 - b"]);
-        assert!(parts("  ").is_empty());
-    }
 
     #[test]
     fn pictures_come_in_every_kind_of_base64() {

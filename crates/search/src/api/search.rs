@@ -17,6 +17,7 @@ use super::query::{self, Term, Wanted};
 use super::{ApiError, body, check, facts, standing_for};
 use crate::hits::Hit;
 use crate::index::{COUNT_MAX, Index, Options};
+use crate::query::together;
 use crate::server::{Collection, Service, Step};
 
 /// Results among which duplicates are looked for first.
@@ -104,8 +105,7 @@ pub(crate) async fn embed(
             texts.push_back(service.embed_text(text.clone()));
         }
     }
-    let mut sum: Option<Vec<f32>> = None;
-    let alone = terms.len() == 1;
+    let mut parts = Vec::new();
     for (term, weight) in terms {
         let embedding = match term {
             Term::Text(_) => texts.pop_front().expect("one for every text").await?,
@@ -119,18 +119,9 @@ pub(crate) async fn embed(
                 Embedding::normalized(values).map_err(|error| ApiError::wrong(error.to_string()))?
             }
         };
-        if alone && weight == 1.0 {
-            return Ok(embedding);
-        }
-        let sum = sum.get_or_insert_with(|| vec![0.0; embedding.values().len()]);
-        sum.iter_mut().zip(embedding.values()).for_each(|(sum, value)| *sum += weight * value);
+        parts.push((embedding, weight));
     }
-    // What is left of parts that cancel each other is no direction, but the error of rounding.
-    let sum = sum.unwrap_or_default();
-    if sum.iter().map(|value| value * value).sum::<f32>() < 1e-6 {
-        return Err(ApiError::wrong("the parts of the query cancel each other"));
-    }
-    Embedding::normalized(sum).map_err(|error| ApiError::wrong(error.to_string()))
+    together(parts).map_err(|error| ApiError::wrong(error.to_string()))
 }
 
 /// A row that is a result, and how many worse ones it stands for.

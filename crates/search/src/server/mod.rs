@@ -21,7 +21,6 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use dataset::picture::{Decoder, Limits as PictureLimits, Needed, Squares};
 use dataset::{Embedder, Embedding, Pixels, Run, encoded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -31,6 +30,7 @@ use crate::api::{self, ApiError};
 use crate::clip_retrieval;
 use crate::index::Index;
 use crate::page;
+use crate::query::{self, MEGAPIXELS_MAX};
 use batches::Batches;
 pub(crate) use collection::Collection;
 pub(crate) use metrics::{Metrics, Step};
@@ -43,12 +43,8 @@ const PICTURES: usize = 16;
 const SMALL_BODY: u64 = 64 << 10;
 /// Requests at once whose bodies are not small.
 const BODIES: usize = 16;
-/// Megapixels of an uploaded picture.
-const MEGAPIXELS_MAX: u32 = 64;
 /// Megapixels of all pictures that are decoded and wait for the model.
 const MEGAPIXELS: u32 = 2 * MEGAPIXELS_MAX;
-/// A JPEG that is much larger than models look at is decoded at a part of its size.
-const SIDE: u32 = 1024;
 
 /// Whoever fetches a picture that somebody names. It is asked only where a service was told to fetch.
 pub trait Fetch: Send + Sync {
@@ -261,7 +257,10 @@ impl Service {
             .map_or(u64::from(MEGAPIXELS_MAX) << 20, |(width, height)| width as u64 * height as u64);
         let megapixels = (pixels >> 20).min(u64::from(MEGAPIXELS_MAX) - 1) as u32 + 1;
         let room = self.inner.megapixels.clone().acquire_many_owned(megapixels).await.map_err(ApiError::internal)?;
-        let decode = move |inner: &Inner| Ok((inner.metrics.step(Step::Decode, || decode(&picture))?, room));
+        let decode = move |inner: &Inner| {
+            let decoded = inner.metrics.step(Step::Decode, || query::picture(&picture));
+            Ok((decoded.map_err(|error| ApiError::wrong(error.to_string()))?, room))
+        };
         let (pixels, room) = self.work(decode).await?;
         self.inner.pictures.embed(pixels, Some(room)).await
     }
@@ -274,20 +273,6 @@ fn timed<T, F: Fn(&[T]) -> dataset::Result<Vec<Embedding>>>(
     embed: F,
 ) -> impl Fn(&[T]) -> dataset::Result<Vec<Embedding>> {
     move |items: &[T]| metrics.step(step, || embed(items))
-}
-
-/// A picture that somebody sent, as `embed` decodes those of the dataset.
-fn decode(picture: &[u8]) -> Result<Pixels, ApiError> {
-    let limits = PictureLimits { pixels_max: u64::from(MEGAPIXELS_MAX) << 20 };
-    let decoded = Decoder::new(limits).without_profiles().picture(picture, Needed::Shorter(SIDE));
-    let pixels =
-        decoded.map_err(|(failure, cause)| ApiError::wrong(format!("the picture: {}: {cause}", failure.name())))?;
-    let pixels = pixels.pixels;
-    if Squares::takes(pixels.width(), pixels.height()) {
-        Ok(pixels)
-    } else {
-        Err(ApiError::wrong("the picture is too long for its width"))
-    }
 }
 
 /// Serves until `shutdown` comes; then it answers what is under way, and ends.

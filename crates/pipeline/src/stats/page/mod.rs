@@ -89,7 +89,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// Text from the web as HTML: nothing in it is markup, and no invisible sign changes how the rest is shown.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::new();
     for letter in text.chars() {
         match letter {
