@@ -2,7 +2,7 @@
 
 usage: index.py FOLDER [-w WORK] [-o TABLE.md] [--only NAME …] [--again] [--ours PROGRAM EXAMPLE], in a venv with
 requirements-index.txt. FOLDER is what vectors.py writes. WORK keeps the built indices and what was measured, so that a second run takes
-up where the first ended; `--again` measures all searches again. PROGRAM is laion400m, EXAMPLE the example `search_speed` of crates/search.
+up where the first ended; `--again` measures all searches again. PROGRAM is laion400m, EXAMPLE the example `search_speed` of crates/laion400m.
 
 All run on one thread. Rows are read part by part, so that what a build holds is its own; building and searching are processes of
 their own, for their memory. All queries of a set are given in one call, which is to the advantage of faiss and usearch: a server has
@@ -225,7 +225,8 @@ def searched(index, path, folder):
 
 
 def ours(folder, work, program, example):
-    """Our index, built by the program and searched by the example, which both are processes of their own."""
+    """Our index, built by the program and searched by the example, which both are processes of their own. The build makes
+    lists for images and for texts, finds out how many to look at, and indexes the tables."""
     path = work / "ours"
     if not path.exists():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -236,7 +237,8 @@ def ours(folder, work, program, example):
     result = json.loads((work / "ours.json").read_text())
     result["disk"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     for name in ("image", "text"):
-        run = [example, path, folder / f"queries_{name}.npy", folder / f"truth_{name}.npy"]
+        probes = [str(1 << power) for power in range(2, 11)]
+        run = [example, path, folder / f"queries_{name}.npy", folder / f"truth_{name}.npy", *probes]
         lines = subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{")]
         result[name] = curve(
