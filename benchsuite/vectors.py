@@ -136,7 +136,7 @@ def main():
     images, texts, _ = world.draw(1 << 32, QUERIES)
     for name, queries in (("image", images), ("text", texts)):
         ids, scores = truth(folder, queries)
-        np.save(folder / f"queries_{name}.npy", queries)
+        np.save(folder / f"queries_{name}.npy", queries.astype(np.float32))
         np.save(folder / f"truth_{name}.npy", ids)
         nearest, tenth = np.median(scores[:, 0]), np.median(scores[:, 9])
         print(f"{name} queries: cosine to the nearest {nearest:.3f}, to the tenth {tenth:.3f} (medians); seed {seed}")

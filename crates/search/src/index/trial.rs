@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::segment::Matrix;
 use crate::hits::{Best, Hit};
-use crate::lists::{DEPTH, Lists};
+use crate::lists::{DEPTH, Lists, drawn};
 use crate::map::map;
 
 /// Queries, of so many rows at least; of larger sets fewer, since the truth costs a look at every row.
@@ -30,8 +30,7 @@ pub(super) fn probes(path: &Path, lists: &Path, asked: &MatrixReader) -> Result<
     let share = (ROWS_OF_ALL_QUERIES as f64 / matrix.rows() as f64).min(1.0);
     let count = ((QUERIES as f64 * share) as usize).max(QUERIES_LEAST).min(asked.rows());
     let mut queries = Array2::zeros((count, matrix.columns()));
-    for (at, mut query) in queries.outer_iter_mut().enumerate() {
-        let row = at * asked.rows() / count;
+    for (mut query, row) in queries.outer_iter_mut().zip(drawn(asked.rows(), count)) {
         let values = float32(asked, row..row + 1)?;
         query.iter_mut().zip(values).for_each(|(to, value)| *to = value);
     }

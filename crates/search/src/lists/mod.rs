@@ -23,6 +23,7 @@ use codes::{LANES, Query, Scanned, block_bytes, product, sign_bytes};
 use rotation::Rotation;
 
 pub(crate) use codes::product as vector_product;
+pub(crate) use rotation::drawn;
 pub(crate) use write::write;
 
 const MAGIC: &[u8; 8] = b"L4LISTS1";
@@ -197,7 +198,8 @@ impl Ranking {
     }
 }
 
-/// The number of lists for so many rows: as many lists as a list has rows, or so, and whole blocks for small sets.
+/// The number of lists for so many rows: as many lists as each has rows. With more of them a search would look at fewer rows,
+/// but to build them costs the product of both.
 pub(crate) fn lists_for(rows: usize) -> usize {
-    (2.0 * (rows as f64).sqrt()).round().max(1.0) as usize
+    (rows as f64).sqrt().round().max(1.0) as usize
 }

@@ -77,9 +77,31 @@ pub(crate) fn random(seed: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// So many rows out of all, one of each stretch of equal length, drawn there at random: what comes in turns is not met in step.
+pub(crate) fn drawn(rows: usize, count: usize) -> impl Iterator<Item = usize> {
+    let (rows, count) = (rows as u128, count as u128);
+    let mut seed = 400;
+    (0..count).map(move |at| {
+        let (start, end) = (at * rows / count, (at + 1) * rows / count);
+        (start + u128::from(random(&mut seed)) % (end - start).max(1)) as usize
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_drawn_from_everywhere_and_none_twice() {
+        for (rows, count) in [(10, 10), (12_000, 200), (1 << 40, 7)] {
+            let rows_drawn: Vec<usize> = drawn(rows, count).collect();
+            assert!(rows_drawn.is_sorted_by(|a, b| a < b) && rows_drawn.len() == count);
+            assert!(rows_drawn[count - 1] < rows && rows_drawn[count - 1] >= rows - rows.div_ceil(count));
+        }
+        let steps: Vec<usize> =
+            drawn(12_000, 200).collect::<Vec<_>>().windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(steps.iter().any(|&step| step != steps[0]));
+    }
 
     #[test]
     fn products_stay_and_no_value_stands_out() {

@@ -13,9 +13,9 @@ use half::slice::HalfFloatSliceExt;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::clusters::Clusters;
+use super::clusters;
 use super::codes::{LANES, block_bytes, encode, pack, sign_bytes};
-use super::rotation::Rotation;
+use super::rotation::{Rotation, drawn};
 use super::{HEADER_BYTES, MAGIC, lists_for};
 
 /// Rows the centres are learnt from, for each.
@@ -28,46 +28,42 @@ const BLOCK_ROWS: usize = 1024;
 /// Writes the lists of a matrix as `path`.
 pub(crate) fn write(matrix: &MatrixReader, path: &Path, task: &dyn Task) -> Result<FileEntry> {
     let rotation = Rotation::new(matrix.columns());
-    let clusters = learn(matrix, &rotation)?;
+    let centres = learn(matrix, &rotation)?;
     let mut parts = Vec::new();
     for (number, start) in (0..matrix.rows()).step_by(PART_ROWS).enumerate() {
         let rows = start..(start + PART_ROWS).min(matrix.rows());
         // Of other centres, another machine's perhaps, no part is taken.
-        let part = path.with_extension(format!("part-{:08x}-{number:05}", fingerprint(&clusters)));
+        let part = path.with_extension(format!("part-{:08x}-{number:05}", fingerprint(&centres)));
         if !part.exists() {
-            write_part(matrix, rows.clone(), &rotation, &clusters, &part)?;
+            write_part(matrix, rows.clone(), &rotation, &centres, &part)?;
         }
         task.advance(rows.len() as u64);
-        parts.push(Part::open(part, clusters.centres().nrows(), &rotation)?);
+        parts.push(Part::open(part, centres.nrows(), &rotation)?);
     }
-    let entry = merge(path, matrix.rows(), &rotation, &clusters, &mut parts)?;
+    let entry = merge(path, matrix.rows(), &rotation, &centres, &mut parts)?;
     for part in parts {
         fs::remove_file(part.path)?;
     }
     Ok(entry)
 }
 
-/// The centres, from rows at even distances.
-fn learn(matrix: &MatrixReader, rotation: &Rotation) -> Result<Clusters> {
+/// The centres, from a sample of the rows.
+fn learn(matrix: &MatrixReader, rotation: &Rotation) -> Result<Array2<f32>> {
     let lists = lists_for(matrix.rows());
     let count = (lists * SAMPLE_ROWS).min(matrix.rows());
     let mut sample = Array2::zeros((count, rotation.padded()));
     let (mut halves, mut values) = (Vec::new(), vec![0.0; matrix.columns()]);
-    for (at, mut row) in sample.outer_iter_mut().enumerate() {
-        let number = (at as u128 * matrix.rows() as u128 / count as u128) as usize;
+    for (mut row, number) in sample.outer_iter_mut().zip(drawn(matrix.rows(), count)) {
         halves.clear();
         matrix.append_rows(number..number + 1, &mut halves)?;
         halves.convert_to_f32_slice(&mut values);
         rotation.turn_into(&values, row.as_slice_mut().expect("a row lies in one piece"));
     }
-    Ok(Clusters::learn(sample.view(), lists))
+    Ok(clusters::learn(sample.view(), lists))
 }
 
-fn fingerprint(clusters: &Clusters) -> u32 {
-    clusters
-        .centres()
-        .iter()
-        .fold(0, |hash: u32, value| hash.rotate_left(5).wrapping_mul(0x9E37_79B1) ^ value.to_bits())
+fn fingerprint(centres: &Array2<f32>) -> u32 {
+    centres.iter().fold(0, |hash: u32, value| hash.rotate_left(5).wrapping_mul(0x9E37_79B1) ^ value.to_bits())
 }
 
 /// A row on its way to its list.
@@ -83,7 +79,7 @@ fn write_part(
     matrix: &MatrixReader,
     rows: Range<usize>,
     rotation: &Rotation,
-    clusters: &Clusters,
+    centres: &Array2<f32>,
     path: &Path,
 ) -> Result<()> {
     let starts: Vec<usize> = rows.clone().step_by(BLOCK_ROWS).collect();
@@ -97,9 +93,9 @@ fn write_part(
         for (mut turned, values) in turned.outer_iter_mut().zip(values.chunks_exact(matrix.columns())) {
             rotation.turn_into(values, turned.as_slice_mut().expect("a row lies in one piece"));
         }
-        let lists = clusters.assign(turned.view());
+        let lists = clusters::nearest(turned.view(), centres);
         let coded = lists.into_iter().zip(turned.outer_iter()).zip(block).map(|((list, values), row)| {
-            let rest = &values - &clusters.centres().row(list);
+            let rest = &values - &centres.row(list);
             let mut fours = Vec::with_capacity(rest.len() / 4);
             let factor = encode(rest.as_slice().expect("made in one piece"), &mut fours);
             let signs = fours.as_chunks::<2>().0.iter().map(|[first, second]| first | second << 4).collect();
@@ -110,7 +106,7 @@ fn write_part(
     });
     let mut coded = blocks.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<Coded>>();
     coded.sort_by_key(|coded| coded.list);
-    let mut counts = vec![0u32; clusters.centres().nrows()];
+    let mut counts = vec![0u32; centres.nrows()];
     coded.iter().for_each(|coded| counts[coded.list as usize] += 1);
     let mut draft = Draft::create(path)?;
     draft.write_all(&counts.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>())?;
@@ -153,8 +149,14 @@ impl Part {
     }
 }
 
-fn merge(path: &Path, rows: usize, rotation: &Rotation, clusters: &Clusters, parts: &mut [Part]) -> Result<FileEntry> {
-    let (values, lists) = (rotation.padded(), clusters.centres().nrows());
+fn merge(
+    path: &Path,
+    rows: usize,
+    rotation: &Rotation,
+    centres: &Array2<f32>,
+    parts: &mut [Part],
+) -> Result<FileEntry> {
+    let (values, lists) = (rotation.padded(), centres.nrows());
     let mut draft = Draft::create(path)?;
     let mut header = Vec::from(MAGIC);
     header.extend((values as u32).to_le_bytes());
@@ -162,7 +164,7 @@ fn merge(path: &Path, rows: usize, rotation: &Rotation, clusters: &Clusters, par
     header.extend((rows as u64).to_le_bytes());
     header.resize(HEADER_BYTES, 0);
     draft.write_all(&header)?;
-    for centre in clusters.centres().outer_iter() {
+    for centre in centres.outer_iter() {
         draft.write_all(&centre.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
     }
     let mut start = 0u64;
