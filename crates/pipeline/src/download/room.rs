@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 /// Memory for all bodies together.
-const ROOM_BYTES: usize = 128 << 20;
+const ROOM_BYTES: usize = 96 << 20;
 /// It is handed out in such steps.
 const STEP_BYTES: usize = 64 << 10;
 
