@@ -21,7 +21,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "KEY")]
     pub(crate) like: Option<String>,
     /// Results
-    #[arg(long, short, alias = "count", default_value_t = 10, value_name = "N")]
+    #[arg(long, short, alias = "count", short_alias = 'c', default_value_t = 10, value_name = "N")]
     pub(crate) k: usize,
     /// What is compared with it
     #[arg(long, value_enum, default_value = "image")]
