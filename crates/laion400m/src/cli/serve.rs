@@ -15,7 +15,7 @@ pub(crate) struct Serve {
     pub(crate) runs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) listen: Listen,
-    /// Let pages of another origin ask, for instance https://rom1504.github.io
+    /// Let pages of another origin ask, such as <https://rom1504.github.io>
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) allow_origin: Vec<String>,
     /// Fetch the pictures that clients name by their address, guarded as `download` is
