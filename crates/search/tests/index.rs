@@ -54,7 +54,12 @@ const HOSTS: [&str; 4] = ["example.com", "img.example.com", "badexample.com", "b
 
 /// A shard in clip-retrieval's layout, whose columns follow from the row.
 fn write_shard(folder: &Path, shard: u32, rows: &[(Embedding, Embedding)]) {
-    let files = EmbeddingFiles::of(folder, ShardId(shard));
+    write_shard_as(folder, shard, shard, rows);
+}
+
+/// The same in the files of shard `number`, with the keys of `shard`.
+fn write_shard_as(folder: &Path, number: u32, shard: u32, rows: &[(Embedding, Embedding)]) {
+    let files = EmbeddingFiles::of(folder, ShardId(number));
     for (path, image) in [(&files.image, true), (&files.text, false)] {
         let mut matrix = MatrixWriter::create(path, rows.len(), DIMENSIONS).expect("room");
         rows.iter().for_each(|(i, t)| matrix.push(if image { i } else { t }).expect("room"));
@@ -248,9 +253,13 @@ fn shards_that_come_later_are_a_further_segment_and_numbers_stay() {
     let hit = grown.search(new, &any(1)).expect("searched")[0];
     assert_eq!((hit.row, grown.rows(&[hit.row]).expect("there")[0].caption()), (104, "caption 4 of 2"));
     assert_eq!(grown.row_of(&key(1, 7)).expect("read"), Some(57));
-    // A shard that has changed makes all of it anew, and what was there is gone.
+    // A shard that has changed makes all of it anew, and what was there is gone; what somebody else put there is not.
+    let own = folder.path().join("index/2026");
+    fs::create_dir(&own).expect("room");
     write_shard(folder.path(), 0, &embeddings(8, 20));
     assert_eq!(build_in(folder.path()), 100);
+    assert!(own.is_dir());
+    fs::remove_dir(own).expect("there");
     assert!(segments().len() == 1 && !segments().contains(&before[0]));
     // Who has the old one open still has it.
     assert_eq!(index.search(&embeddings(0, 50)[3].0, &any(1)).expect("searched")[0].row, 3);
@@ -287,6 +296,12 @@ fn what_is_deleted_is_found_by_no_search_and_stays_deleted() {
         assert!(!found(index, false).contains(&3011) && !found(index, true).contains(&3011));
         assert!(index.is_deleted(3011) && !index.admits(0, &Filter::default()));
     }
+    // A shard that has the key once more does not bring it back.
+    write_shard_as(folder.path(), 2, 1, &embeddings(2, 12));
+    build_in(folder.path());
+    let doubled = Index::open(&folder.path().join("index")).expect("built");
+    assert_eq!(doubled.deleted(), 3);
+    fs::remove_file(EmbeddingFiles::of(folder.path(), ShardId(2)).metadata).expect("there");
     // The key stays deleted when its shard is indexed again.
     write_shard(folder.path(), 0, &embeddings(8, 20));
     build_in(folder.path());
@@ -360,9 +375,9 @@ fn damage_names_its_file() {
         let error = Index::open(&index).expect_err("shorter").to_string();
         assert!(error.contains(name), "{error}");
         // As long as it was, and other bytes: an error, or an index that answers, and no panic.
-        for at in (0..400).step_by(3) {
+        for at in (0..400).step_by(3).chain((400..whole.len()).step_by(whole.len() / 60)) {
             let mut changed = whole.clone();
-            changed[at] ^= 0x55;
+            changed[at..(at + 4).min(whole.len() - 2)].iter_mut().for_each(|byte| *byte ^= 0x55);
             fs::write(segment.join(name), &changed).expect("room");
             if let Ok(index) = Index::open(&index) {
                 let _ = index.search(&embeddings(0, 1)[0].0, &any(5)).expect("answers");

@@ -247,7 +247,7 @@ impl<B: AsRef<[u8]>> Facts<B> {
             .map_err(|error| Error::format(path, error))?;
         let (facts, rows) = (16 + length, usize::try_from(header.rows).map_err(|_| wrong("too many rows"))?);
         let bytes_of = |each: usize| rows.checked_mul(each).ok_or_else(|| wrong("too many rows"));
-        let keys = facts + bytes_of(FACT_BYTES)?;
+        let keys = facts.checked_add(bytes_of(FACT_BYTES)?).ok_or_else(|| wrong("too many rows"))?;
         if keys.checked_add(bytes_of(KEY_BYTES)?) != Some(whole.len()) {
             return Err(wrong(&format!("{rows} rows do not fill {} bytes", whole.len())));
         }

@@ -59,7 +59,7 @@ impl Deleted {
         &self,
         folder: &Path,
         rows: usize,
-        row_of: impl Fn(&str) -> Result<Option<usize>>,
+        rows_of: impl Fn(&str) -> Result<Vec<usize>>,
     ) -> Result<()> {
         let now = match fs::metadata(folder.join(DELETED)) {
             Ok(file) => Some((file.modified()?, file.len())),
@@ -71,9 +71,7 @@ impl Deleted {
         }
         let mut bits = Bits { words: vec![0; rows.div_ceil(64)], count: 0 };
         for key in keys(folder)? {
-            if let Some(row) = row_of(&key)? {
-                bits.set(row);
-            }
+            rows_of(&key)?.into_iter().for_each(|row| bits.set(row));
         }
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) = (now, Arc::new(bits));
         Ok(())

@@ -174,12 +174,16 @@ impl Index {
 
     /// The row of a sample, deleted or not; where tables have no keys, its key is its number in its segment.
     pub fn row_of(&self, key: &str) -> Result<Option<usize>> {
+        Ok(self.rows_of(key)?.first().copied())
+    }
+
+    /// All rows with a key; those of the first segment first.
+    fn rows_of(&self, key: &str) -> Result<Vec<usize>> {
+        let mut rows = Vec::new();
         for segment in &self.segments {
-            if let Some(row) = segment.row_of(key)? {
-                return Ok(Some(segment.first() + row));
-            }
+            rows.extend(segment.rows_of(key)?.into_iter().map(|row| segment.first() + row));
         }
-        Ok(None)
+        Ok(rows)
     }
 
     /// Whether a row is not found any more.
@@ -261,7 +265,7 @@ impl Index {
 
     /// Takes in what was deleted since, at the cost of looking at a file's date.
     pub fn refresh(&self) -> Result<()> {
-        self.deleted.refresh(&self.folder, self.rows, |key| self.row_of(key))
+        self.deleted.refresh(&self.folder, self.rows, |key| self.rows_of(key))
     }
 
     /// Deletes samples for good: every search that begins after this does without them. Keys that are not there are an error,

@@ -19,9 +19,9 @@ use crate::map::map;
 /// Marker of a segment, in its folder.
 pub(super) const MARKER: &str = "segment.json";
 
-/// Names of segments are made of these, so that none leads elsewhere.
+/// Whether a folder may be a segment: its name leads nowhere else, and nothing that somebody names himself looks like it.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Float16 rows in a mapped file.
@@ -153,14 +153,16 @@ impl Segment {
         self.store.columns(rows)
     }
 
-    pub(super) fn row_of(&self, key: &str) -> Result<Option<usize>> {
+    /// All rows with a key: nothing keeps tables of others from having it twice.
+    pub(super) fn rows_of(&self, key: &str) -> Result<Vec<usize>> {
+        let mut rows = Vec::new();
         for row in self.facts.rows_of(key) {
             let found = self.store.rows(&[row])?.remove(0);
             if found.key() == key || found.key().is_empty() && row.to_string() == key {
-                return Ok(Some(row));
+                rows.push(row);
             }
         }
-        Ok(None)
+        Ok(rows)
     }
 
     pub(super) fn embedding(&self, row: usize, modality: Modality) -> Result<Embedding> {

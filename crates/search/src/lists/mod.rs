@@ -47,6 +47,7 @@ pub(crate) struct Lists {
     coded: Vec<u8>,
     starts: Vec<u64>,
     blocks: usize,
+    rows: usize,
     probes: usize,
 }
 
@@ -86,7 +87,7 @@ impl Lists {
             return Err(wrong("its lists do not fill it"));
         }
         let coded = write::blocks(values, (0u32..).zip(centres.chunks_exact(values)));
-        Ok(Self { map, rotation, centres, coded, starts, blocks, probes: probes.clamp(1, lists) })
+        Ok(Self { map, rotation, centres, coded, starts, blocks, rows, probes: probes.clamp(1, lists) })
     }
 
     /// Looks for the rows with the largest products. `probes` are the lists to look at, where it is not for the file to say.
@@ -117,10 +118,11 @@ impl Lists {
                     above &= above - 1;
                     let block = &blocks[at * bytes + signs..][..LANES * 8];
                     let word = |at: usize| [block[at], block[at + 1], block[at + 2], block[at + 3]];
-                    let row = u32::from_le_bytes(word(LANES * 4 + lane * 4));
-                    if row != u32::MAX {
+                    let row = u32::from_le_bytes(word(LANES * 4 + lane * 4)) as usize;
+                    // The last block of a list has places without rows, and damage may name any.
+                    if row < self.rows {
                         let factor = f32::from_le_bytes(word(lane * 4));
-                        found.push((scanned.estimates[at * LANES + lane], row as usize, factor));
+                        found.push((scanned.estimates[at * LANES + lane], row, factor));
                     }
                 }
             }
