@@ -52,7 +52,13 @@ def test_eight_bits_come_close(embedded, library):
     assert changed < 0.02
 
 
-def test_what_is_missing_is_named(program, run, tmp_path):
+def test_sixteen_bits_come_closer(embedded, library):
+    exact, half = embedded(), embedded("--onnxruntime", library, "--precision", "float16")
+    assert cosines(exact[0], half[0]).min() > 0.9999 and cosines(exact[1], half[1]).min() > 0.9999
+    assert not np.array_equal(exact[0], half[0]) and not np.array_equal(exact[1], half[1])
+
+
+def test_what_is_missing_is_named(program, run, library, tmp_path):
     def told(*options):
         command = [program, "embed", run / "packages/webdataset", "-o", tmp_path / "none", *options]
         run_ = subprocess.run(command, env=os.environ | {"HF_HOME": str(tmp_path)}, capture_output=True, text=True)
@@ -63,7 +69,10 @@ def test_what_is_missing_is_named(program, run, tmp_path):
     assert "no libonnxruntime in it" in told("--onnxruntime", tmp_path / "empty")
     (tmp_path / "libonnxruntime.so").write_bytes(b"no library")
     assert "libonnxruntime.so" in told("--onnxruntime", tmp_path / "libonnxruntime.so")
-    assert "int8" in told("--precision", "int8")
+    assert "32" in told("--precision", "int8") and "32" in told("--precision", "float16")
+    assert "CUDA needs its library" in told("--device", "cuda")
+    assert "onnxruntime-gpu" in told("--device", "cuda", "--onnxruntime", library)
+    assert "it is cpu, cuda, or cuda: and numbers" in told("--device", "cuda:x")
     assert "hf download openai/clip-vit-base-patch32" in told("--model", "ViT-B/32")
     assert "hf download somebody/clip" in told("--model", "hf:somebody/clip")
     assert "no such folder" in told("--model", "RN50")

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use dataset::{Embedder, Embedding, Pixels};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
@@ -25,17 +26,23 @@ pub enum Precision {
     Float32,
     /// 8 in the products of matrices: half of the cost on a processor, and close to the same.
     Int8,
+    /// 16, for devices that compute faster with them.
+    Float16,
+    /// 16 with the range of 32, of which fewer bits are left for the fraction.
+    Bfloat16,
 }
 
 /// How a model is run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The library of ONNX Runtime, 1.22 or newer; none: candle, which is slower and has no 8 bits.
+    /// The library of ONNX Runtime, 1.23 or newer; none: candle, which is slower and has but 32 bits.
     pub runtime: Option<PathBuf>,
     /// With how many bits.
     pub precision: Precision,
     /// Threads of ONNX Runtime; none: as many as there are processors. candle takes what rayon has.
     pub threads: Option<usize>,
+    /// CUDA devices, by their numbers, that ONNX Runtime computes on; none: the processor.
+    pub devices: Vec<i32>,
 }
 
 /// Who computes.
@@ -47,6 +54,10 @@ enum Towers {
 
 /// Pictures or texts that go through a tower at once. Larger batches cost memory and gain nothing on a CPU.
 const BATCH: usize = 32;
+/// The same on a device, which has thousands of units to keep busy.
+pub(crate) const DEVICE_BATCH: usize = 256;
+/// Shards that feed a device: while one of them waits for it or is written, it computes for another.
+const LANES: usize = 3;
 
 /// A CLIP model, ready to embed.
 ///
@@ -60,6 +71,8 @@ pub struct Clip {
     config: Config,
     tokenizer: Tokenizer,
     towers: Towers,
+    /// How many devices compute; 0: the processor.
+    devices: usize,
     fingerprint: String,
 }
 
@@ -111,22 +124,27 @@ impl Clip {
         mut fingerprint: String,
         options: &Options,
     ) -> Result<Self> {
-        if options.precision == Precision::Int8 {
-            fingerprint += "-int8";
-        }
+        fingerprint += match options.precision {
+            Precision::Float32 => "",
+            Precision::Int8 => "-int8",
+            Precision::Float16 => "-float16",
+            Precision::Bfloat16 => "-bfloat16",
+        };
         #[cfg(feature = "onnxruntime")]
         if let Some(library) = &options.runtime {
             config.check()?;
-            let threads = options.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
-            let towers = onnx::Towers::new(library, &config, &tensors, options.precision, threads.unwrap_or(1))?;
+            let towers = Towers::Onnx(onnx::Towers::new(library, &config, &tensors, options)?);
             let tokenizer = Tokenizer::new(tokenizer, config.text_config.max_position_embeddings)?;
-            return Ok(Self { config, tokenizer, towers: Towers::Onnx(towers), fingerprint });
+            return Ok(Self { config, tokenizer, towers, devices: options.devices.len(), fingerprint });
         }
         if cfg!(not(feature = "onnxruntime")) && options.runtime.is_some() {
             return Err(Error::Runtime("this program was built without the feature `onnxruntime`".into()));
         }
-        if options.precision == Precision::Int8 {
-            return Err(Error::Runtime("int8 needs its library, and there is none".into()));
+        if !options.devices.is_empty() {
+            return Err(Error::Runtime("CUDA needs its library, and there is none".into()));
+        }
+        if options.precision != Precision::Float32 {
+            return Err(Error::Runtime("other bits than 32 need its library, and there is none".into()));
         }
         Self::load(config, tokenizer, &VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), fingerprint)
     }
@@ -141,6 +159,7 @@ impl Clip {
         Ok(Self {
             tokenizer: Tokenizer::new(tokenizer, config.text_config.max_position_embeddings)?,
             towers: Towers::Candle(vision, text),
+            devices: 0,
             config,
             fingerprint,
         })
@@ -150,14 +169,23 @@ impl Clip {
     #[doc(hidden)]
     pub fn image_features(&self, pictures: &[Pixels]) -> Result<Tensor> {
         let side = self.config.vision_config.image_size;
-        let values = preprocess::batch(pictures, side, &self.config.normalization)?;
+        let values = || preprocess::batch(pictures, side, &self.config.normalization);
         unit(&match &self.towers {
             Towers::Candle(vision, _) => {
-                vision.forward(&Tensor::from_vec(values, (pictures.len(), 3, side, side), &Device::Cpu)?)?
+                vision.forward(&Tensor::from_vec(values()?, (pictures.len(), 3, side, side), &Device::Cpu)?)?
             }
             #[cfg(feature = "onnxruntime")]
-            Towers::Onnx(towers) => towers.images(&values, pictures.len())?,
+            Towers::Onnx(towers) if towers.take_bytes() => {
+                towers.images_of_bytes(pictures.len(), |bytes| preprocess::fill(bytes, pictures, side))?
+            }
+            #[cfg(feature = "onnxruntime")]
+            Towers::Onnx(towers) => towers.images(&values()?, pictures.len())?,
         })
+    }
+
+    /// Pictures or texts that go through a tower at once.
+    fn part(&self) -> usize {
+        if self.devices == 0 { BATCH } else { DEVICE_BATCH }
     }
 
     /// Unit vectors of texts as a tensor of shape (texts, dimensions), with its gradient if the model has one.
@@ -183,7 +211,7 @@ impl Embedder for Clip {
 
     fn images(&self, batch: &[Pixels]) -> dataset::Result<Vec<Embedding>> {
         let mut all = Vec::with_capacity(batch.len());
-        for part in batch.chunks(BATCH) {
+        for part in batch.chunks(self.part()) {
             all.extend(embeddings(&self.image_features(part)?)?);
         }
         Ok(all)
@@ -191,14 +219,15 @@ impl Embedder for Clip {
 
     /// Texts of like length go through together, for a batch costs as if all were as long as its longest.
     fn texts(&self, batch: &[&str]) -> dataset::Result<Vec<Embedding>> {
-        let ids: Vec<_> = batch.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<_>>()?;
+        let ids: Vec<_> = batch.par_iter().map(|text| self.tokenizer.encode(text)).collect::<Result<_>>()?;
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_key(|&text| ids[text].len());
         let mut all = vec![None; ids.len()];
         let mut rest = &order[..];
         while let Some(&shortest) = rest.first() {
-            let longest = ids[shortest].len() * 5 / 4 + 1;
-            let count = rest.iter().take(BATCH).take_while(|&&text| ids[text].len() <= longest).count();
+            // A device has a batch of one size, whatever is in it.
+            let longest = if self.devices == 0 { ids[shortest].len() * 5 / 4 + 1 } else { usize::MAX };
+            let count = rest.iter().take(self.part()).take_while(|&&text| ids[text].len() <= longest).count();
             let (part, others) = rest.split_at(count);
             rest = others;
             let together: Vec<_> = part.iter().map(|&text| ids[text].clone()).collect();
@@ -210,6 +239,14 @@ impl Embedder for Clip {
 
     fn fingerprint(&self) -> String {
         self.fingerprint.clone()
+    }
+
+    fn batch(&self) -> usize {
+        self.part().max(2 * BATCH)
+    }
+
+    fn lanes(&self) -> usize {
+        (self.devices * LANES).max(1)
     }
 }
 

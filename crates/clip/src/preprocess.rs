@@ -7,6 +7,16 @@ use rayon::prelude::*;
 use crate::config::Normalization;
 use crate::error::{Error, Result};
 
+/// Scales and crops as PIL and torchvision do, into bytes of shape (pictures or more, side, side, 3).
+#[cfg(feature = "onnxruntime")]
+pub(crate) fn fill(bytes: &mut [u8], pictures: &[Pixels], side: usize) -> Result<()> {
+    bytes.par_chunks_exact_mut(3 * side * side).zip(pictures).try_for_each(|(bytes, picture)| {
+        let square = pil_square(picture.rgb(), picture.width(), picture.height(), side as u32);
+        bytes.copy_from_slice(&square.map_err(Error::Resize)?);
+        Ok(())
+    })
+}
+
 /// Scales and crops as PIL and torchvision do, and normalises. Gives values of shape (pictures, 3, side, side).
 pub(crate) fn batch(pictures: &[Pixels], side: usize, normalization: &Normalization) -> Result<Vec<f32>> {
     // Every byte has its value, once for each channel.

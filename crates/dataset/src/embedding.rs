@@ -104,6 +104,16 @@ pub trait Embedder: Send + Sync {
 
     /// Names the weights, so that a run can refuse embeddings of another model.
     fn fingerprint(&self) -> String;
+
+    /// Pictures that are worth giving at once.
+    fn batch(&self) -> usize {
+        64
+    }
+
+    /// Shards that are worth embedding at a time: more than one where devices compute while processors decode.
+    fn lanes(&self) -> usize {
+        1
+    }
 }
 
 /// Whoever gives embeddings of pictures a score: how beautiful they are, or how surely unsafe.

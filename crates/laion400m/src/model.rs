@@ -16,20 +16,28 @@ use crate::cli;
 pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
     let tiny = options.model == "tiny";
     // The included model is too small to gain by a library that was not asked for.
-    let runtime = if tiny && options.onnxruntime.is_none() { None } else { runtime(options.onnxruntime.as_deref())? };
+    let runtime = if tiny && options.onnxruntime.is_none() && options.device.0.is_empty() {
+        None
+    } else {
+        runtime(options.onnxruntime.as_deref())?
+    };
+    let devices = options.device.0.clone();
     let precision = match options.precision {
-        cli::Precision::Float32 => clip::Precision::Float32,
-        cli::Precision::Int8 => clip::Precision::Int8,
+        Some(cli::Precision::Float16) => clip::Precision::Float16,
+        None if !devices.is_empty() => clip::Precision::Float16,
+        None | Some(cli::Precision::Float32) => clip::Precision::Float32,
+        Some(cli::Precision::Int8) => clip::Precision::Int8,
+        Some(cli::Precision::Bfloat16) => clip::Precision::Bfloat16,
     };
     let name = &options.model;
-    let options = Options { runtime, precision, threads: None };
+    let options = Options { runtime, precision, devices, threads: None };
     let clip = if tiny { Clip::tiny_with(&options) } else { Clip::open_with(&folder(name)?, &options) };
     Ok(Arc::new(clip.with_context(|| format!("open model {name}"))?))
 }
 
 /// Opens the model that a recipe names.
 pub(crate) fn named(name: &str) -> Result<Arc<dyn Embedder>> {
-    open(&cli::Model { model: name.into(), onnxruntime: None, precision: cli::Precision::Float32 })
+    open(&cli::Model { model: name.into(), onnxruntime: None, precision: None, device: cli::Devices::default() })
 }
 
 /// Opens heads; relative paths start at `folder`.

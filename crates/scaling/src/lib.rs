@@ -9,7 +9,7 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8x3, U8x4};
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
-pub use pil::{Window, bicubic};
+pub use pil::{Window, bicubic, portable_bicubic};
 
 /// By what pixels are weighed. Where a picture becomes smaller, a filter grows with what a pixel stands for, as PIL's do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

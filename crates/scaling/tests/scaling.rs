@@ -1,6 +1,6 @@
 //! Outside the library, which takes long to compile, so that it is compiled once.
 
-use scaling::{Filter, Rgbx, Window, area, bicubic, rgb};
+use scaling::{Filter, Rgbx, Window, area, bicubic, portable_bicubic, rgb};
 
 #[test]
 fn a_picture_of_one_colour_stays_so() {
@@ -41,4 +41,29 @@ fn wrong_lengths_are_no_panic() {
     assert_eq!(bicubic(&[0; 6], 2, 1, (1, 1), window(0)), None);
     assert_eq!(bicubic(&[7; 6], 2, 1, (1, 1), window(1)), Some(vec![7; 3]));
     assert!(Rgbx::default().fill(&[0; 8], 2, 1, (1, 1), Filter::Bicubic, &mut [0; 3]).is_err());
+}
+
+#[test]
+fn every_processor_scales_to_the_same_bytes() {
+    let seed = std::time::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
+    println!("seed {seed}");
+    let mut state = seed;
+    let mut below = |end: u32| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as u32 % end
+    };
+    for _ in 0..300 {
+        let (width, height) = (1 + below(300), 1 + below(300));
+        let wanted = (1 + below(150), 1 + below(150));
+        let (left, top) = (below(wanted.0), below(wanted.1));
+        let window = Window { left, top, width: 1 + below(wanted.0 - left), height: 1 + below(wanted.1 - top) };
+        // Black and white beside each other, so that sums overshoot.
+        let rgb: Vec<u8> = (0..width * height * 3).map(|_| [0, 255, below(256) as u8][below(3) as usize]).collect();
+        let portable = portable_bicubic(&rgb, width, height, wanted, window);
+        assert!(portable.is_some());
+        assert!(
+            bicubic(&rgb, width, height, wanted, window) == portable,
+            "{width} x {height} to {wanted:?}, {window:?}"
+        );
+    }
 }

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
 
 use super::proto::{Attribute, Element, Graph, MICROSOFT};
 use crate::Precision;
@@ -22,6 +23,8 @@ pub(super) struct Weight {
 
 pub(super) enum Values {
     Floats(Vec<f32>),
+    Halves(Vec<f16>),
+    Brains(Vec<bf16>),
     Bytes(Vec<i8>),
 }
 
@@ -33,42 +36,92 @@ pub(super) struct Tower<'a> {
     precision: Precision,
 }
 
+impl Precision {
+    pub(super) fn is_half(self) -> bool {
+        self.element() != Element::Float
+    }
+
+    /// What is computed with, products of bytes aside.
+    fn element(self) -> Element {
+        match self {
+            Self::Float32 | Self::Int8 => Element::Float,
+            Self::Float16 => Element::Float16,
+            Self::Bfloat16 => Element::Bfloat16,
+        }
+    }
+}
+
 impl<'a> Tower<'a> {
     fn new(tensors: &'a HashMap<String, Tensor>, precision: Precision) -> Self {
         Self { graph: Graph::default(), weights: Vec::new(), tensors, precision }
     }
 
-    /// The image tower: `patches` (pictures, tokens, values of a patch), of which the first patch is 0 and stands for
-    /// the class token.
+    /// The image tower. For a processor: `patches` (pictures, tokens, values of a patch), of which the first patch is 0
+    /// and stands for the class token. In 16 bits: `pixels` (pictures, side / patch, patch, side / patch, patch, 3) as
+    /// bytes, for what goes to another device should be small, and `grid` (pictures, patches, width).
     pub(super) fn vision(config: &Config, tensors: &'a HashMap<String, Tensor>, precision: Precision) -> Result<Self> {
         let vision = &config.vision_config;
-        let (width, values) = (vision.hidden_size, 3 * vision.patch_size.pow(2));
+        let width = vision.hidden_size;
         let mut tower = Self::new(tensors, precision);
-        tower.graph.input("patches", Element::Float, &[None, None, Some(values)]);
         tower.common_inputs();
-        let kernel = tower.tensor("vision_model.embeddings.patch_embedding.weight")?;
-        let kernel = kernel.reshape((width, values))?;
         let positions = tower.tensor("vision_model.embeddings.position_embedding.weight")?;
         let class = tower.tensor("vision_model.embeddings.class_embedding")?.reshape((1, width))?;
         let first = (positions.narrow(0, 0, 1)? + class)?;
         let rest = positions.narrow(0, 1, positions.dim(0)? - 1)?;
         let positions = tower.add("positions", &Tensor::cat(&[first, rest], 0)?)?;
-        let tokens = match precision {
-            Precision::Float32 => {
-                let kernel = tower.add("patches.weight", &kernel.t()?)?;
-                tower.graph.node("", "MatMul", &["patches", &kernel], &[])
-            }
-            Precision::Int8 => {
-                let (bytes, scales) = tower.add_bytes("patches.weight", &kernel)?;
-                tower.graph.node(MICROSOFT, "DynamicQuantizeMatMul", &["patches", &bytes, &scales], &[])
-            }
-        };
+        let tokens =
+            if precision.is_half() { tower.tokens_of_pixels(config)? } else { tower.tokens_of_patches(config)? };
         let tokens = tower.graph.node("", "Add", &[&tokens, &positions], &[]);
         let shape = Shape::of_vision(vision);
         let tokens = tower.norm(&tokens, "vision_model.pre_layrnorm", &shape)?;
         let pooled = tower.encoder(&tokens, "vision_model.encoder", &shape, false)?;
         tower.finish(&pooled, "vision_model.post_layernorm", "visual_projection", &shape, config.projection_dim)?;
         Ok(tower)
+    }
+
+    /// Products of patches with the kernel: (pictures, tokens, width), 0 for the class token.
+    fn tokens_of_patches(&mut self, config: &Config) -> Result<String> {
+        let vision = &config.vision_config;
+        let values = 3 * vision.patch_size.pow(2);
+        self.graph.input("patches", Element::Float, &[None, None, Some(values)]);
+        let kernel = self.tensor("vision_model.embeddings.patch_embedding.weight")?;
+        let kernel = kernel.reshape((vision.hidden_size, values))?;
+        if self.precision == Precision::Int8 {
+            let (bytes, scales) = self.add_bytes("patches.weight", &kernel)?;
+            return Ok(self.graph.node(MICROSOFT, "DynamicQuantizeMatMul", &["patches", &bytes, &scales], &[]));
+        }
+        let kernel = self.add("patches.weight", &kernel.t()?)?;
+        Ok(self.graph.node("", "MatMul", &["patches", &kernel], &[]))
+    }
+
+    /// The same from bytes, which are cut into patches and normalised here.
+    fn tokens_of_pixels(&mut self, config: &Config) -> Result<String> {
+        let vision = &config.vision_config;
+        let (width, patch) = (vision.hidden_size, vision.patch_size);
+        let across = vision.image_size / patch;
+        let dimensions = [None, Some(across), Some(patch), Some(across), Some(patch), Some(3)];
+        self.graph.input("pixels", Element::Uint8, &dimensions);
+        self.graph.input("grid", Element::Int64, &[Some(3)]);
+        let (mean, deviation) = (config.normalization.mean, config.normalization.deviation);
+        let values = |of: fn(f32, f32) -> f32| {
+            let values = [0, 1, 2].map(|channel| of(mean[channel], deviation[channel]));
+            Tensor::new(&values, &Device::Cpu)
+        };
+        let factors = self.add("pixels.factors", &values(|_, deviation| 1.0 / (255.0 * deviation))?)?;
+        let offsets = self.add("pixels.offsets", &values(|mean, deviation| -mean / deviation)?)?;
+        let kernel = self.tensor("vision_model.embeddings.patch_embedding.weight")?.permute((2, 3, 1, 0))?;
+        let kernel = self.add("patches.weight", &kernel.reshape((3 * patch * patch, width))?)?;
+        let zero = self.add("class", &Tensor::zeros((1, 1, width), DType::F32, &Device::Cpu)?)?;
+        let graph = &mut self.graph;
+        let cut = graph.node("", "Transpose", &["pixels"], &[("perm", Attribute::Ints(&[0, 1, 3, 2, 4, 5]))]);
+        let cut = graph.node("", "Cast", &[&cut], &[("to", Attribute::Int(self.precision.element() as i64))]);
+        let cut = graph.node("", "Mul", &[&cut, &factors], &[]);
+        let cut = graph.node("", "Add", &[&cut, &offsets], &[]);
+        let cut = graph.node("", "Flatten", &[&cut], &[("axis", Attribute::Int(3))]);
+        let tokens = graph.node("", "MatMul", &[&cut, &kernel], &[]);
+        let tokens = graph.node("", "Reshape", &[&tokens, "grid"], &[]);
+        let class = graph.node("", "Expand", &[&zero, "one"], &[]);
+        Ok(graph.node("", "Concat", &[&class, &tokens], &[("axis", Attribute::Int(1))]))
     }
 
     /// The text tower: `ids` (texts, tokens), `places`, the numbers from 0 to tokens, and `lengths`, how many tokens of
@@ -112,6 +165,7 @@ impl<'a> Tower<'a> {
     }
 
     fn block(&mut self, tokens: &str, name: &str, shape: &Shape, causal: bool, last: bool) -> Result<String> {
+        let bytes = self.precision == Precision::Int8;
         let seen = self.norm(tokens, &format!("{name}.layer_norm1"), shape)?;
         let (asking, kept) = if last {
             let ends = |tower: &mut Self, all: &str| tower.graph.node("", "Gather", &[all, "ends"], &[]);
@@ -123,7 +177,7 @@ impl<'a> Tower<'a> {
         for (part, of, form) in
             [("q", &asking, if last { "one" } else { "shape" }), ("k", &seen, "shape"), ("v", &seen, "shape")]
         {
-            let product = self.linear(of, &format!("{name}.self_attn.{part}_proj"), self.precision)?;
+            let product = self.linear(of, &format!("{name}.self_attn.{part}_proj"), bytes)?;
             heads.push(self.graph.node("", "Reshape", &[&product, form], &[]));
         }
         let mut inputs: Vec<&str> = heads.iter().map(String::as_str).collect();
@@ -138,25 +192,26 @@ impl<'a> Tower<'a> {
         let mixed = self.graph.node("", "Flatten", &[&mixed], &[("axis", Attribute::Int(2))]);
         // The first tokens of a text mix few others and are far larger than the rest, of which bytes of one scale would
         // leave little: with them the least cosine of 500 texts was 0.9989, without 0.9993.
-        let exact = if causal { Precision::Float32 } else { self.precision };
-        let mixed = self.linear(&mixed, &format!("{name}.self_attn.out_proj"), exact)?;
+        let bytes = self.precision == Precision::Int8 && !causal;
+        let mixed = self.linear(&mixed, &format!("{name}.self_attn.out_proj"), bytes)?;
         let tokens = self.graph.node("", "Add", &[&kept, &mixed], &[]);
         let hidden = self.norm(&tokens, &format!("{name}.layer_norm2"), shape)?;
-        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc1"), self.precision)?;
+        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc1"), bytes)?;
         let hidden = match shape.activation {
             Activation::QuickGelu => {
                 self.graph.node(MICROSOFT, "QuickGelu", &[&hidden], &[("alpha", Attribute::Float(1.702))])
             }
             Activation::Gelu => self.graph.node(MICROSOFT, "Gelu", &[&hidden], &[]),
         };
-        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc2"), self.precision)?;
+        let hidden = self.linear(&hidden, &format!("{name}.mlp.fc2"), bytes)?;
         Ok(self.graph.node("", "Add", &[&tokens, &hidden], &[]))
     }
 
     fn finish(&mut self, pooled: &str, norm: &str, projection: &str, shape: &Shape, dimensions: usize) -> Result<()> {
         let pooled = self.norm(pooled, norm, shape)?;
         let projection = self.named(&format!("{projection}.weight"))?;
-        self.graph.node_into("", "Gemm", &[&pooled, &projection], &[("transB", Attribute::Int(1))], "features");
+        let features = self.graph.node("", "Gemm", &[&pooled, &projection], &[("transB", Attribute::Int(1))]);
+        self.graph.node_into("", "Cast", &[&features], &[("to", Attribute::Int(Element::Float as i64))], "features");
         self.graph.output("features", &[None, Some(dimensions)]);
         Ok(())
     }
@@ -167,9 +222,10 @@ impl<'a> Tower<'a> {
         Ok(self.graph.node("", "LayerNormalization", &[tokens, &weight, &bias], &[eps]))
     }
 
-    fn linear(&mut self, rows: &str, name: &str, precision: Precision) -> Result<String> {
+    /// With a bias; the weights as bytes or as they are.
+    fn linear(&mut self, rows: &str, name: &str, bytes: bool) -> Result<String> {
         let bias = self.named(&format!("{name}.bias"))?;
-        if precision == Precision::Float32 {
+        if !bytes {
             let weight = self.named(&format!("{name}.weight"))?;
             return Ok(self.graph.node("", "Gemm", &[rows, &weight, &bias], &[("transB", Attribute::Int(1))]));
         }
@@ -190,7 +246,12 @@ impl<'a> Tower<'a> {
     }
 
     fn add(&mut self, name: &str, tensor: &Tensor) -> Result<String> {
-        let values = Values::Floats(tensor.flatten_all()?.to_vec1()?);
+        let values = tensor.flatten_all()?;
+        let values = match self.precision {
+            Precision::Float32 | Precision::Int8 => Values::Floats(values.to_vec1()?),
+            Precision::Float16 => Values::Halves(values.to_dtype(DType::F16)?.to_vec1()?),
+            Precision::Bfloat16 => Values::Brains(values.to_dtype(DType::BF16)?.to_vec1()?),
+        };
         Ok(self.push(name, tensor.dims().to_vec(), values))
     }
 
@@ -223,6 +284,8 @@ impl<'a> Tower<'a> {
     fn push(&mut self, name: &str, dimensions: Vec<usize>, values: Values) -> String {
         let element = match values {
             Values::Floats(_) => Element::Float,
+            Values::Halves(_) => Element::Float16,
+            Values::Brains(_) => Element::Bfloat16,
             Values::Bytes(_) => Element::Int8,
         };
         self.graph.weight(name, element, &dimensions);

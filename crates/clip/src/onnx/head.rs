@@ -21,8 +21,7 @@ pub(crate) struct Head {
 impl Head {
     /// `bytes` are those of an ONNX file.
     pub(crate) fn new(library: &Path, bytes: &[u8]) -> Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, Into::into);
-        let session = builder(environment(library)?, threads)?.commit_from_memory(bytes).map_err(told)?;
+        let session = builder(environment(library)?, None)?.commit_from_memory(bytes).map_err(told)?;
         let [input] = session.inputs() else { return Err(wrong(format!("it has {} inputs", session.inputs().len()))) };
         let [_] = session.outputs() else { return Err(wrong(format!("it has {} outputs", session.outputs().len()))) };
         let width = match input.dtype() {

@@ -7,15 +7,19 @@ use dataset::proto::{put_bytes, put_varint};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Float = 1,
+    Uint8 = 2,
     Int8 = 3,
     Int32 = 6,
     Int64 = 7,
+    Float16 = 10,
+    Bfloat16 = 16,
 }
 
 /// A setting of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Attribute {
     Int(i64),
+    Ints(&'static [u8]),
     Float(f32),
 }
 
@@ -97,6 +101,10 @@ impl Graph {
                         Attribute::Int(value) => {
                             number(out, 3, value as u64);
                             number(out, 20, 2);
+                        }
+                        Attribute::Ints(values) => {
+                            values.iter().for_each(|&value| number(out, 8, value.into()));
+                            number(out, 20, 7);
                         }
                     }
                 });

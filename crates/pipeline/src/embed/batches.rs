@@ -8,9 +8,7 @@ use dataset::schema::EmbeddingRow;
 use dataset::{Error, Failure, Pixels, Reason, Result, Status, encoded};
 use rayon::prelude::*;
 
-/// Samples that are decoded and embedded together.
-const SAMPLES: usize = 64;
-/// Less of them if their pictures are large: 192 MB decoded. At most four batches are in memory.
+/// Less samples are decoded together if their pictures are large: 192 MB decoded. At most four batches are in memory.
 const PIXELS_MAX: u64 = 64 << 20;
 /// Less of them if their files are large.
 const BYTES_MAX: usize = 64 << 20;
@@ -37,11 +35,12 @@ struct Waiting {
     batch: Batch,
 }
 
-/// Reads a shard, decodes its pictures on all of `threads`, and sends them batch by batch in their order. A receiver that
-/// has gone away ends it.
+/// Reads a shard, decodes its pictures on all of `threads`, and sends them in their order, `size` samples at once. A
+/// receiver that has gone away ends it.
 pub(super) fn send(
     shard: &SampleShard,
     texts: bool,
+    size: usize,
     threads: &rayon::ThreadPool,
     batches: &SyncSender<Batch>,
 ) -> Result<Further> {
@@ -65,8 +64,8 @@ pub(super) fn send(
                 }
             },
         }
-        let full = waiting.samples.len() == SAMPLES || waiting.pixels >= PIXELS_MAX || waiting.bytes >= BYTES_MAX;
-        if full || waiting.batch.lost.len() >= SAMPLES {
+        let full = waiting.samples.len() == size || waiting.pixels >= PIXELS_MAX || waiting.bytes >= BYTES_MAX;
+        if full || waiting.batch.lost.len() >= size {
             batches.send(std::mem::take(&mut waiting).decoded(threads)).map_err(gone)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 mod batches;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use dataset::npy::MatrixWriter;
@@ -36,7 +37,7 @@ impl Default for Config {
 /// Columns of clip-retrieval that stand before those of the input: path and caption.
 const COLUMNS_BEFORE: usize = 2;
 /// Captions that are embedded together: of many, those of like length fill a batch.
-const CAPTIONS: usize = 512;
+const CAPTIONS: usize = 2048;
 /// Less of them if they are long.
 const CAPTION_BYTES: usize = 64 << 20;
 
@@ -56,20 +57,39 @@ pub fn run(
         rows = rows.zip(shard.row_count()?).map(|(sum, more)| sum + more);
     }
     let task = progress.begin(Stage::Embed, rows);
-    let mut damaged = Vec::new();
-    for shard in &shards {
-        match embed(config, embedder, shard, output, &*task) {
-            Ok(counts) => summary.counts.merge(&counts),
-            Err(error @ Error::Format { .. }) => {
-                if shards.len() > 1 {
-                    progress.warn(&error.to_string());
-                }
-                damaged.push(error);
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let lane = || {
+        let mut done = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(shard) = shards.get(at) else { break };
+            let counts = embed(config, embedder, shard, output, &*task);
+            match &counts {
+                Err(error @ Error::Format { .. }) if shards.len() > 1 => progress.warn(&error.to_string()),
+                Err(error) if !matches!(error, Error::Format { .. }) => failed.store(true, Ordering::Relaxed),
+                _ => (),
             }
+            done.push((at, counts));
+        }
+        done
+    };
+    let mut done: Vec<_> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..embedder.lanes()).map(|_| scope.spawn(lane)).collect();
+        lanes
+            .into_iter()
+            .flat_map(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    drop(task);
+    done.sort_by_key(|&(at, _)| at);
+    let mut damaged = Vec::new();
+    for (_, counts) in done {
+        match counts {
+            Ok(counts) => summary.counts.merge(&counts),
+            Err(error @ Error::Format { .. }) => damaged.push(error),
             Err(error) => return Err(error),
         }
     }
-    drop(task);
     let count = damaged.len();
     match damaged.into_iter().next() {
         None => Ok(summary),
@@ -108,20 +128,25 @@ fn embed(
         return Ok(done.counts);
     }
     let mut embedded = ShardEmbeddings { texts: (!config.images_only).then(Vec::new), ..ShardEmbeddings::default() };
-    let further = ahead(config, shard, |batch| embedded.push(embedder, batch, task))?;
+    let further = ahead(config, embedder.batch(), shard, |batch| embedded.push(embedder, batch, task))?;
     embedded.finish(embedder, task)?;
     let files = embedded.write(embedder.dimensions(), &further, output, shard.id)?;
     Ok(Marker::finish(&marker, &described, inputs, embedded.counts, files)?.counts)
 }
 
 /// Calls `each` for every batch, while the next one is being read and decoded and another waits.
-fn ahead(config: &Config, shard: &SampleShard, mut each: impl FnMut(Batch) -> Result<()>) -> Result<Further> {
+fn ahead(
+    config: &Config,
+    size: usize,
+    shard: &SampleShard,
+    mut each: impl FnMut(Batch) -> Result<()>,
+) -> Result<Further> {
     let threads = rayon::ThreadPoolBuilder::new().build();
     let threads = threads.map_err(|error| Error::Invalid(format!("embed: start threads: {error}")))?;
     let (sender, receiver) = sync_channel(1);
     std::thread::scope(|scope| {
         let threads = &threads;
-        let reading = scope.spawn(move || batches::send(shard, !config.images_only, threads, &sender));
+        let reading = scope.spawn(move || batches::send(shard, !config.images_only, size, threads, &sender));
         for batch in receiver {
             each(batch)?;
         }
