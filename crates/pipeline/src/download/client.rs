@@ -220,15 +220,16 @@ impl Inner {
         answer: &Result<Answer, End>,
         fetched: &Fetched,
     ) {
+        let again = fetched.attempts > 1;
         let silent = [Failure::Dns, Failure::Connect, Failure::ConnectionClosed, Failure::Timeout, Failure::TooSlow];
         let refusals = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].map(|status| status.as_u16());
         match answer {
             // The time of all hops is one, so who took most of it is to blame.
             Err((Status::Failed(Failure::Timeout), _)) => match slowest {
-                Some((other, longest)) if *longest > time => other.failed(*longest),
-                _ => host.failed(time),
+                Some((other, longest)) if *longest > time => other.failed(*longest, again),
+                _ => host.failed(time, again),
             },
-            Err((Status::Failed(failure), _)) if silent.contains(failure) => host.failed(time),
+            Err((Status::Failed(failure), _)) if silent.contains(failure) => host.failed(time, again),
             // Nothing was asked.
             Err((Status::Dropped(Reason::RobotsTxt | Reason::PrivateAddress), _)) => {}
             // It has been told already.

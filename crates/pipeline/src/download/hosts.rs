@@ -205,18 +205,21 @@ impl Host {
         };
     }
 
-    /// It has not answered a request that took so long.
-    pub(super) fn failed(&self, time: Duration) {
+    /// It has not answered a request that took so long. Where the same was asked `again`, that says nothing new of the host:
+    /// one bad address, tried twice, must not take those with it that are good.
+    pub(super) fn failed(&self, time: Duration, again: bool) {
         let mut state = self.state();
         let now = Instant::now();
         if state.not_before.is_some_and(|time| time > now) {
             return; // a request from before its rest
         }
-        let counted = state.silent_until.map_or(Duration::MAX, |until| now - until);
-        state.silent += time.min(counted);
-        state.silent_until = Some(now);
-        state.failures += 1;
         state.answers = false;
+        if !again {
+            let counted = state.silent_until.map_or(Duration::MAX, |until| now - until);
+            state.silent += time.min(counted);
+            state.failures += 1;
+        }
+        state.silent_until = Some(now);
         if state.failures >= FAILURES_MAX || state.silent >= self.silence_max() || state.rests > 0 {
             let rest = REST.saturating_mul(1 << state.rests.min(6)).min(REST_MAX);
             *state = State {
@@ -266,20 +269,20 @@ mod tests {
         let host = host();
         for _ in 0..FAILURES_MAX {
             assert!(host.turn().await.is_ok());
-            host.failed(Duration::ZERO);
+            host.failed(Duration::ZERO, false);
         }
         assert!(host.turn().await.is_err());
         tokio::time::sleep(REST - Duration::from_secs(1)).await;
         assert!(host.turn().await.is_err(), "nobody waits for a dead host");
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(host.turn().await.is_ok());
-        host.failed(Duration::ZERO);
+        host.failed(Duration::ZERO, false);
         assert!(host.turn().await.is_err(), "still dead");
         tokio::time::sleep(REST + Duration::from_secs(1)).await;
         assert!(host.turn().await.is_err(), "it rests longer every time");
         tokio::time::sleep(REST).await;
         host.answered(Duration::ZERO);
-        host.failed(Duration::ZERO);
+        host.failed(Duration::ZERO, false);
         assert!(host.turn().await.is_ok(), "one failure is nothing");
     }
 
@@ -290,7 +293,7 @@ mod tests {
             let turn = host.turn().await?;
             let patience = host.patience();
             tokio::time::sleep(patience).await;
-            host.failed(patience);
+            host.failed(patience, false);
             drop(turn);
             Ok::<(), &str>(())
         };
@@ -300,13 +303,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_address_that_fails_again_says_nothing_new() {
+        let host = host();
+        host.failed(DEADLINE, false);
+        tokio::time::sleep(DEADLINE / 2).await;
+        host.failed(DEADLINE / 2, true);
+        assert!(host.turn().await.is_ok());
+        assert_eq!(host.patience(), DEADLINE / 2, "another address is still waited for");
+        tokio::time::sleep(DEADLINE / 2).await;
+        host.failed(DEADLINE / 2, false);
+        assert!(host.turn().await.is_err(), "two addresses are enough");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn requests_that_fail_at_once_are_one_silence() {
         let host = host();
         host.answered(Duration::ZERO);
         let turns = [host.turn().await.expect("a turn"), host.turn().await.expect("another at once")];
         tokio::time::sleep(DEADLINE).await;
-        host.failed(DEADLINE);
-        host.failed(DEADLINE);
+        host.failed(DEADLINE, false);
+        host.failed(DEADLINE, false);
         drop(turns);
         assert_eq!(host.patience(), DEADLINE / 2);
         assert!(host.turn().await.is_ok());
