@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 import urllib.request
 from contextlib import contextmanager
 
@@ -96,8 +97,17 @@ def captions(page, grid="#results"):
     return page.locator(f"{grid} .caption").all_text_contents()
 
 
+def until(page, expression, arg=None):
+    """Waits as `wait_for_function` does, which after its first try evaluates strings in the page, where nothing may."""
+    deadline = time.monotonic() + 30
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(20)
+
+
 def are_drawn(page, grid):
-    page.wait_for_function(
+    until(
+        page,
         """grid => [...document.querySelectorAll(grid + ' .open img')].slice(0, 6)
            .every((image) => image.complete && image.naturalWidth > 0)""",
         arg=grid,
@@ -172,9 +182,9 @@ def test_a_picture_finds_itself_however_it_comes(page, address, tmp_path):
 
     (tmp_path / "chosen.jpg").write_bytes(picture(address, chosen))
     page.set_input_files("#file", tmp_path / "chosen.jpg")
-    page.wait_for_function("key => document.querySelector('#results img')?.src.endsWith(key)", arg=chosen)
+    until(page, "key => document.querySelector('#results img')?.src.endsWith(key)", arg=chosen)
     page.go_back()
-    page.wait_for_function("key => document.querySelector('#results img')?.src.endsWith(key)", arg=dropped)
+    until(page, "key => document.querySelector('#results img')?.src.endsWith(key)", arg=dropped)
 
     look_for(page, "on a white background")
     assert page.locator("#subject-canvas").is_visible(), "words join the picture"
@@ -203,7 +213,7 @@ def test_filters_are_applied_told_and_removed(page, address):
     page.keyboard.press("Enter")
     page.locator("#chips button").wait_for()
     told(page, RED_CIRCLES)
-    page.wait_for_function("before => document.querySelector('#results').children.length < before", arg=len(before) + 1)
+    until(page, "before => document.querySelector('#results').children.length < before", arg=len(before) + 1)
     shown = [float(re.search(r"similarity ([\d.]+)", facts).group(1)) for facts in page.locator("#results .facts").all_text_contents()]
     assert shown and min(shown) >= float(least) - 0.001, (least, shown)
     assert f"similarity_min={least}" in page.url
@@ -211,10 +221,10 @@ def test_filters_are_applied_told_and_removed(page, address):
     page.get_by_label("Which pictures to show").select_option("everything")
     page.locator("#chips", has_text="not safe").wait_for()
     page.get_by_role("button", name="Remove filter: similarity").click()
-    page.wait_for_function("document.querySelectorAll('#chips button').length === 1")
+    until(page, "document.querySelectorAll('#chips button').length === 1")
     assert "similarity_min" not in page.url and "safe=false" in page.url
     page.get_by_role("button", name="Remove all filters").click()
-    page.wait_for_function("before => document.querySelector('#results img')?.src.endsWith(before)", arg=before[0])
+    until(page, "before => document.querySelector('#results img')?.src.endsWith(before)", arg=before[0])
     assert page.locator("#chips").is_hidden()
 
 
@@ -276,7 +286,7 @@ def test_more_like_this_and_the_large_view(page, address):
     page.goto(shared)
     page.locator("#detail h2", has_text=sample["caption"]).wait_for()
     page.keyboard.press("Escape")
-    page.wait_for_function("!location.search.includes('show=')")
+    until(page, "!location.search.includes('show=')")
     page.goto(f"{address}?show={first}")
     page.locator("#detail h2", has_text=ask(address, f"samples/{first}")["caption"]).wait_for()
 
@@ -310,11 +320,11 @@ def test_everything_can_be_done_by_keys(page, address):
     page.keyboard.press("Enter")
     page.locator("#detail").wait_for()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("key => location.search.includes('show=' + key)", arg=found[2])
+    until(page, "key => location.search.includes('show=' + key)", arg=found[2])
     page.keyboard.press("b")
     assert page.locator("#basket-count").text_content() == "2"
     page.keyboard.press("Escape")
-    page.wait_for_function("!document.querySelector('#detail').open && !location.search.includes('show=')")
+    until(page, "!document.querySelector('#detail').open && !location.search.includes('show=')")
     assert focused(page) == found[2], "the focus is where the large view was"
     page.keyboard.press("m")
     told(page, "like the picture you chose")
@@ -333,7 +343,7 @@ def test_hundreds_of_results_come_as_one_goes_on(page, address):
     for _ in range(4):
         before = page.locator("#results .tile").count()
         page.keyboard.press("End")
-        page.wait_for_function("before => document.querySelectorAll('#results .tile').length > before", arg=before)
+        until(page, "before => document.querySelectorAll('#results .tile').length > before", arg=before)
     found = keys(page)
     assert len(found) >= 300 and len(set(found)) == len(found), "no result comes twice"
     expected = [found["key"] for offset in (0, 200) for found in ask(address, f"search?text=a%20circle&count=200&offset={offset}")["results"]]
@@ -410,7 +420,7 @@ def test_the_dataset_is_told_of(page, run, address):
     are_drawn(page, "#dataset-samples")
     before = keys(page, "#dataset-samples")
     page.get_by_role("button", name="Others").click()
-    page.wait_for_function("before => !document.querySelector('#dataset-samples img')?.src.endsWith(before)", arg=before[0])
+    until(page, "before => !document.querySelector('#dataset-samples img')?.src.endsWith(before)", arg=before[0])
     page.get_by_role("table", name="Hosts").get_by_role("button").first.click()
     page.locator("#chips", has_text=hosts[0]).wait_for()
     page.locator("#around .tile").first.wait_for()

@@ -12,15 +12,24 @@ use pipeline::filter::{Head, Scorers};
 
 use crate::cli;
 
-/// Opens the model that the options name.
+/// Opens the model that the options name, to embed what is kept: the included model by a library only where it was asked
+/// for, so that a demo has the same bytes wherever it runs.
 pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
-    let tiny = options.model == "tiny";
-    // The included model is too small to gain by a library that was not asked for.
-    let runtime = if tiny && options.onnxruntime.is_none() && options.device.0.is_empty() {
-        None
-    } else {
-        runtime(options.onnxruntime.as_deref())?
-    };
+    let asked = options.model != "tiny" || options.onnxruntime.is_some() || !options.device.0.is_empty();
+    open_with(options, if asked { runtime(options.onnxruntime.as_deref())? } else { None })
+}
+
+/// The same to embed what people look for, of which nothing is kept: by the library where it is installed, for which the
+/// included model takes a fifth of the time.
+pub(crate) fn open_for_queries(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
+    match open_with(options, runtime(options.onnxruntime.as_deref())?) {
+        // The included model needs no library that happens to be there and does not work.
+        Err(_) if options.model == "tiny" && options.onnxruntime.is_none() => open(options),
+        opened => opened,
+    }
+}
+
+fn open_with(options: &cli::Model, runtime: Option<PathBuf>) -> Result<Arc<dyn Embedder>> {
     let devices = options.device.0.clone();
     let precision = match options.precision {
         Some(cli::Precision::Float16) => clip::Precision::Float16,
@@ -31,7 +40,7 @@ pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
     };
     let name = &options.model;
     let options = Options { runtime, precision, devices, threads: None };
-    let clip = if tiny { Clip::tiny_with(&options) } else { Clip::open_with(&folder(name)?, &options) };
+    let clip = if name == "tiny" { Clip::tiny_with(&options) } else { Clip::open_with(&folder(name)?, &options) };
     Ok(Arc::new(clip.with_context(|| format!("open model {name}"))?))
 }
 

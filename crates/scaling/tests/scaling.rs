@@ -46,7 +46,6 @@ fn wrong_lengths_are_no_panic() {
 #[test]
 fn every_processor_scales_to_the_same_bytes() {
     let seed = std::time::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
-    println!("seed {seed}");
     let mut state = seed;
     let mut below = |end: u32| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -31,7 +31,7 @@ pub(super) fn run(options: &Serve, printer: &Printer) -> Result<Ended> {
         log_requests: options.log_format.is_some(),
         ..Settings::default()
     };
-    let ended = serve(&runs, model::open(&options.model)?, &options.listen, settings, &runtime, printer);
+    let ended = serve(&runs, model::open_for_queries(&options.model)?, &options.listen, settings, &runtime, printer);
     runtime.shutdown_background(); // what is still worked on is for nobody any more
     ended
 }

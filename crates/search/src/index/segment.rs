@@ -7,14 +7,13 @@ use dataset::indexed::{FACTS, Facts, METADATA, RowStore};
 use dataset::npy::MatrixReader;
 use dataset::{Embedding, Error, Marker, Result};
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 use memmap2::Mmap;
 
 use super::deleted::Bits;
 use super::{Modality, Options};
 use crate::hits::Best;
-use crate::lists::{Lists, Rows, vector_product};
-use crate::map::map;
+use crate::lists::{Lists, Rows, half_product};
+use crate::map::{fetch, map};
 
 /// Marker of a segment, in its folder.
 pub(super) const MARKER: &str = "segment.json";
@@ -44,14 +43,13 @@ impl Matrix {
     }
 
     fn those<'a, F: Fn(usize) -> bool>(&'a self, query: &'a [f32], admits: F) -> Candidates<'a, F> {
-        Candidates { query, rows: self, halves: Vec::new(), values: vec![0.0; self.columns], admits }
+        Candidates { query, rows: self, admits }
     }
 
-    fn row(&self, row: usize, halves: &mut Vec<f16>) {
+    /// The float16 values of a row.
+    fn bytes(&self, row: usize) -> &[u8] {
         let bytes = self.columns * 2;
-        let row = &self.map[self.offset + row * bytes..][..bytes];
-        halves.clear();
-        halves.extend(row.as_chunks().0.iter().map(|&pair| f16::from_le_bytes(pair)));
+        &self.map[self.offset + row * bytes..][..bytes]
     }
 }
 
@@ -168,9 +166,8 @@ impl Segment {
     pub(super) fn embedding(&self, row: usize, modality: Modality) -> Result<Embedding> {
         let side = self.side(modality);
         let side = side.ok_or_else(|| Error::Invalid(format!("the index has no {} embeddings", modality.name())))?;
-        let mut halves = Vec::new();
-        side.rows.row(row, &mut halves);
-        Embedding::from_f16(&halves)
+        let pairs = side.rows.bytes(row).as_chunks().0;
+        Embedding::from_f16(&pairs.iter().map(|&pair| f16::from_le_bytes(pair)).collect::<Vec<_>>())
     }
 
     /// Adds the rows most like `query`.
@@ -180,7 +177,7 @@ impl Segment {
         let admits = |row: usize| !deleted.has(self.first + row) && self.facts.passes(&test, row);
         let candidates = || side.rows.those(query, admits);
         match &side.lists {
-            Some(lists) if !options.exact => lists.search(query, options.probes, &mut candidates(), best),
+            Some(lists) if !options.exact => lists.search(query, options.probes, &candidates(), best),
             _ => self.scan(&candidates, best),
         }
     }
@@ -193,7 +190,7 @@ impl Segment {
         std::thread::scope(|scope| {
             let parts = (0..self.len).step_by(part).map(|start| {
                 scope.spawn(move || {
-                    let (mut rows, mut best) = (candidates(), Best::new(wanted));
+                    let (rows, mut best) = (candidates(), Best::new(wanted));
                     for row in start..(start + part).min(self.len) {
                         if rows.admits(row) {
                             best.push(row, rows.product(row));
@@ -215,8 +212,6 @@ impl Segment {
 struct Candidates<'a, F> {
     query: &'a [f32],
     rows: &'a Matrix,
-    halves: Vec<f16>,
-    values: Vec<f32>,
     admits: F,
 }
 
@@ -225,9 +220,11 @@ impl<F: Fn(usize) -> bool> Rows for Candidates<'_, F> {
         (self.admits)(row)
     }
 
-    fn product(&mut self, row: usize) -> f32 {
-        self.rows.row(row, &mut self.halves);
-        self.halves.convert_to_f32_slice(&mut self.values);
-        vector_product(self.query, &self.values)
+    fn product(&self, row: usize) -> f32 {
+        half_product(self.rows.bytes(row), self.query)
+    }
+
+    fn fetch(&self, row: usize) {
+        fetch(self.rows.bytes(row));
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn probes(path: &Path, lists: &Path, asked: &MatrixReader) -> Result<
         let found = queries.outer_iter().zip(&truth).collect::<Vec<_>>().into_par_iter().map(|(query, truth)| {
             let query = query.as_slice().unwrap_or_default();
             let mut best = Best::new(DEPTH);
-            lists.search(query, Some(probes), &mut rows.all(query), &mut best);
+            lists.search(query, Some(probes), &rows.all(query), &mut best);
             let found = best.into_hits();
             truth.iter().filter(|wanted| found.iter().any(|hit| hit.row == wanted.row)).count()
         });

@@ -61,6 +61,9 @@ pub(crate) struct Query {
     slack: f32,
 }
 
+/// Blocks that are fetched ahead of a scan: processors do so by themselves, but not beyond a page of 4096 bytes.
+pub(crate) const AHEAD: usize = 8;
+
 /// What a scan found in one list.
 #[derive(Debug, Default)]
 pub(crate) struct Scanned {
@@ -143,7 +146,8 @@ mod avx2 {
 
     use pulp::x86::V3;
 
-    use super::{LANES, Query, Scanned, block_bytes};
+    use super::{AHEAD, LANES, Query, Scanned, block_bytes};
+    use crate::map::fetch;
 
     pub(super) struct Scan<'a> {
         pub(super) simd: V3,
@@ -171,7 +175,12 @@ mod avx2 {
             let centre = avx._mm256_set1_ps(self.centre);
             let bar = avx._mm256_set1_ps(self.bar);
             let results = self.out.estimates.as_chunks_mut::<LANES>().0.iter_mut().zip(&mut self.out.above);
-            for (block, (estimates, above)) in self.blocks.chunks_exact(block_bytes(signs / 4)).zip(results) {
+            let bytes = block_bytes(signs / 4);
+            for (at, (estimates, above)) in results.enumerate() {
+                let block = &self.blocks[at * bytes..][..bytes];
+                if let Some(ahead) = self.blocks.get((at + AHEAD) * bytes..(at + AHEAD + 1) * bytes) {
+                    fetch(ahead);
+                }
                 let codes = block[..signs].as_chunks::<32>().0;
                 let factors = block[signs..].as_chunks::<32>().0;
                 // Bytes are added in pairs, as numbers of 16 bits; what the odd ones carry into the even ones is taken
@@ -236,6 +245,34 @@ pub(crate) fn product(a: &[f32], b: &[f32]) -> f32 {
     )
 }
 
+/// The same of float16 values, as they lie in a file; infinite ones and those that are no numbers stay so.
+pub(crate) fn half_product(halves: &[u8], b: &[f32]) -> f32 {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0f32; 32];
+            let halves = halves.as_chunks::<2>().0;
+            let ((a, a_rest), (b, b_rest)) = (halves.as_chunks::<32>(), b.as_chunks::<32>());
+            for (a, b) in a.iter().zip(b) {
+                for lane in 0..32 {
+                    sums[lane] += widened(a[lane]) * b[lane];
+                }
+            }
+            sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(&a, b)| widened(a) * b).sum::<f32>()
+        },
+    )
+}
+
+/// A float16 as float32, without a branch: the compiler makes eight at once of it.
+#[inline(always)]
+fn widened(half: [u8; 2]) -> f32 {
+    let half = u32::from(u16::from_le_bytes(half));
+    // Its exponent counts from 15, that of float32 from 127.
+    let size = f32::from_bits((half & 0x7FFF) << 13) * f32::from_bits((127 + 127 - 15) << 23);
+    let infinite = if half & 0x7C00 == 0x7C00 { 0x7F80_0000 } else { 0 };
+    f32::from_bits(size.to_bits() | (half & 0x8000) << 16 | infinite)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::rotation::random;
@@ -254,6 +291,14 @@ mod tests {
             block[sign_bytes(values) + lane * 4..][..4].copy_from_slice(&factor.to_le_bytes());
         }
         block
+    }
+
+    #[test]
+    fn float16_becomes_float32_whatever_it_is() {
+        for bits in 0..=u16::MAX {
+            let (ours, expected) = (widened(bits.to_le_bytes()), half::f16::from_bits(bits).to_f32());
+            assert!(ours.to_bits() == expected.to_bits() || ours.is_nan() && expected.is_nan(), "{bits:#06x}");
+        }
     }
 
     #[test]

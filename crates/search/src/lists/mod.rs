@@ -19,10 +19,11 @@ use dataset::{Error, Result};
 use memmap2::Mmap;
 
 use crate::hits::Best;
-use codes::{LANES, Query, Scanned, block_bytes, product, sign_bytes};
+use crate::map::fetch;
+use codes::{AHEAD, LANES, Query, Scanned, block_bytes, product, sign_bytes};
 use rotation::Rotation;
 
-pub(crate) use codes::product as vector_product;
+pub(crate) use codes::half_product;
 pub(crate) use rotation::drawn;
 pub(crate) use write::write;
 
@@ -34,6 +35,8 @@ const DEVIATIONS: f32 = 2.0;
 pub(crate) const DEPTH: usize = 10;
 /// Lists whose products are taken for the order, in any case: estimates of few would leave out some of the nearest.
 const CHECKED_LEAST: usize = 64;
+/// Rows that are fetched at once, for they are far apart in memory, and one after the other each would be waited for.
+const FETCHED: usize = 8;
 /// By which power of the results wanted the lists to look at grow.
 const GROWTH: f32 = 0.5;
 
@@ -56,8 +59,13 @@ pub(crate) trait Rows {
     /// Whether a row may be found.
     fn admits(&self, row: usize) -> bool;
     /// The product with the query.
-    fn product(&mut self, row: usize) -> f32;
+    fn product(&self, row: usize) -> f32;
+    /// Fetches a row whose product is wanted soon.
+    fn fetch(&self, row: usize);
 }
+
+/// The estimate of a row, its number, and its factor.
+type Found = (f32, usize, f32);
 
 impl Lists {
     /// Checks the parts of a file of so many rows with so many values, of which a search looks at `probes` lists.
@@ -91,14 +99,14 @@ impl Lists {
     }
 
     /// Looks for the rows with the largest products. `probes` are the lists to look at, where it is not for the file to say.
-    pub(crate) fn search(&self, query: &[f32], probes: Option<usize>, rows: &mut impl Rows, best: &mut Best) {
+    pub(crate) fn search(&self, query: &[f32], probes: Option<usize>, rows: &impl Rows, best: &mut Best) {
         let turned = self.rotation.turn(query);
         let coded = Query::new(&turned, DEVIATIONS);
         let mut scanned = Scanned::default();
         let expected = probes.unwrap_or_else(|| self.probes_for(best.wanted() as f32));
         let mut ranking = self.ranking(&turned, &coded, expected, &mut scanned);
         let (mut asked, mut admitted) = (1.0f32, 1.0f32);
-        let mut found: Vec<(f32, usize, f32)> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         let mut looked_at = 0;
         while let Some((list, centre)) = ranking.next(self, &turned) {
             // Of rows of which few are admitted one has to look as deep as for many.
@@ -108,6 +116,11 @@ impl Lists {
             }
             looked_at += 1;
             let blocks = self.blocks_of(list);
+            if let Some(&(_, next)) = ranking.order.get(ranking.at) {
+                // Lists are far apart.
+                let next = self.blocks_of(next as usize);
+                fetch(&next[..next.len().min(AHEAD * block_bytes(turned.len()))]);
+            }
             coded.scan(blocks, centre, best.bar(), &mut scanned);
             found.clear();
             let (bytes, signs) = (block_bytes(turned.len()), sign_bytes(turned.len()));
@@ -128,14 +141,20 @@ impl Lists {
             }
             // Best first, so that the bar soon is where it will stay.
             found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            for &(estimate, row, factor) in &found {
-                if estimate + coded.slack(factor) <= best.bar() {
-                    continue;
-                }
-                asked += 1.0;
-                if rows.admits(row) {
-                    admitted += 1.0;
-                    best.push(row, rows.product(row));
+            for some in found.chunks(FETCHED) {
+                let is_below = |&(estimate, _, factor): &Found, bar: f32| estimate + coded.slack(factor) <= bar;
+                let bar = best.bar();
+                some.iter().filter(|found| !is_below(found, bar)).for_each(|&(_, row, _)| rows.fetch(row));
+                for found in some {
+                    if is_below(found, best.bar()) {
+                        continue;
+                    }
+                    let row = found.1;
+                    asked += 1.0;
+                    if rows.admits(row) {
+                        admitted += 1.0;
+                        best.push(row, rows.product(row));
+                    }
                 }
             }
         }
