@@ -216,11 +216,25 @@ impl Iterator for Batches {
 }
 
 /// Reads the footer of a table. Places below zero, which only damage or malice writes, are an error here: the reader of
-/// the crate `parquet` panics at them.
+/// the crate `parquet` panics at them. So are numbers of rows that do not agree, for it would read as few as the least.
 pub(crate) fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
     let file = fs::File::open(path)?.into_file();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
-    for column in builder.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+    let metadata = builder.metadata();
+    let (rows, expected) =
+        (metadata.row_groups().iter().map(|group| group.num_rows()), metadata.file_metadata().num_rows());
+    if rows.clone().try_fold(0i64, i64::checked_add) != Some(expected) {
+        let rows: i128 = rows.map(i128::from).sum();
+        return Err(Error::format(path, format!("{rows} rows in its groups, but its footer says {expected}")));
+    }
+    for (group, column) in
+        metadata.row_groups().iter().flat_map(|group| group.columns().iter().map(move |column| (group, column)))
+    {
+        let (values, rows) = (column.num_values(), group.num_rows());
+        if column.column_descr().max_rep_level() == 0 && values != rows {
+            let cause = format!("{values} values of column {} in {rows} rows", column.column_path());
+            return Err(Error::format(path, cause));
+        }
         let places = [Some(column.data_page_offset()), column.dictionary_page_offset(), Some(column.compressed_size())];
         if places.into_iter().flatten().any(|place| place < 0) {
             let cause = format!("column {} starts or ends before the file", column.column_path());
