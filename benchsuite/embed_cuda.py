@@ -123,7 +123,7 @@ def rows(output, kind):
 @torch.no_grad()
 def main():
     program, embed_speed, folder, tar, library = sys.argv[1:]
-    print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {Path(library).name}\n", flush=True)
+    print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}, {next(Path(library).glob('libonnxruntime.so.*')).name}\n", flush=True)
     square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     peak = 2 * 8192**3 / seconds(lambda: square @ square)
     print(f"a product of matrices of 8192 x 8192 in bfloat16: {peak / 1e12:.0f} TFLOP/s")

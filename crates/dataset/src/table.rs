@@ -221,24 +221,23 @@ pub(crate) fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::f
     let file = fs::File::open(path)?.into_file();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
     let metadata = builder.metadata();
-    let (rows, expected) =
-        (metadata.row_groups().iter().map(|group| group.num_rows()), metadata.file_metadata().num_rows());
-    if rows.clone().try_fold(0i64, i64::checked_add) != Some(expected) {
-        let rows: i128 = rows.map(i128::from).sum();
+    let rows: i128 = metadata.row_groups().iter().map(|group| i128::from(group.num_rows())).sum();
+    let expected = metadata.file_metadata().num_rows();
+    if rows != i128::from(expected) {
         return Err(Error::format(path, format!("{rows} rows in its groups, but its footer says {expected}")));
     }
-    for (group, column) in
-        metadata.row_groups().iter().flat_map(|group| group.columns().iter().map(move |column| (group, column)))
-    {
-        let (values, rows) = (column.num_values(), group.num_rows());
-        if column.column_descr().max_rep_level() == 0 && values != rows {
-            let cause = format!("{values} values of column {} in {rows} rows", column.column_path());
-            return Err(Error::format(path, cause));
-        }
-        let places = [Some(column.data_page_offset()), column.dictionary_page_offset(), Some(column.compressed_size())];
-        if places.into_iter().flatten().any(|place| place < 0) {
-            let cause = format!("column {} starts or ends before the file", column.column_path());
-            return Err(Error::format(path, cause));
+    for group in metadata.row_groups() {
+        for column in group.columns() {
+            let wrong = |cause: String| Error::format(path, format!("column {} {cause}", column.column_path()));
+            let (values, rows) = (column.num_values(), group.num_rows());
+            if column.column_descr().max_rep_level() == 0 && values != rows {
+                return Err(wrong(format!("has {values} values in {rows} rows")));
+            }
+            let places =
+                [Some(column.data_page_offset()), column.dictionary_page_offset(), Some(column.compressed_size())];
+            if places.into_iter().flatten().any(|place| place < 0) {
+                return Err(wrong("starts or ends before the file".into()));
+            }
         }
     }
     Ok(builder)

@@ -24,7 +24,7 @@ pub(super) struct Weight {
 pub(super) enum Values {
     Floats(Vec<f32>),
     Halves(Vec<f16>),
-    Brains(Vec<bf16>),
+    Bfloats(Vec<bf16>),
     Bytes(Vec<i8>),
 }
 
@@ -250,7 +250,7 @@ impl<'a> Tower<'a> {
         let values = match self.precision {
             Precision::Float32 | Precision::Int8 => Values::Floats(values.to_vec1()?),
             Precision::Float16 => Values::Halves(values.to_dtype(DType::F16)?.to_vec1()?),
-            Precision::Bfloat16 => Values::Brains(values.to_dtype(DType::BF16)?.to_vec1()?),
+            Precision::Bfloat16 => Values::Bfloats(values.to_dtype(DType::BF16)?.to_vec1()?),
         };
         Ok(self.push(name, tensor.dims().to_vec(), values))
     }
@@ -285,7 +285,7 @@ impl<'a> Tower<'a> {
         let element = match values {
             Values::Floats(_) => Element::Float,
             Values::Halves(_) => Element::Float16,
-            Values::Brains(_) => Element::Bfloat16,
+            Values::Bfloats(_) => Element::Bfloat16,
             Values::Bytes(_) => Element::Int8,
         };
         self.graph.weight(name, element, &dimensions);

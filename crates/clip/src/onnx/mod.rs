@@ -226,7 +226,7 @@ fn session(
         let value = match weight.values {
             Values::Floats(values) => value(&weight.dimensions, values)?,
             Values::Halves(values) => value(&weight.dimensions, values)?,
-            Values::Brains(values) => value(&weight.dimensions, values)?,
+            Values::Bfloats(values) => value(&weight.dimensions, values)?,
             Values::Bytes(values) => value(&weight.dimensions, values)?,
         };
         builder = builder.with_external_initializer(weight.name, value).map_err(told)?;

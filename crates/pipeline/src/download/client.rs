@@ -56,6 +56,12 @@ pub(super) struct Fetched {
     pub(super) room: Option<Room>,
 }
 
+impl Fetched {
+    fn is_tried_again(&self) -> bool {
+        self.attempts > 1
+    }
+}
+
 /// Fetches URLs over one pool of connections.
 #[derive(Clone, Debug)]
 pub(super) struct Fetcher(Arc<Inner>);
@@ -187,6 +193,7 @@ impl Inner {
             };
             let _request = self.requests.acquire().await.expect("the semaphore is never closed");
             fetched.attempts += i32::from(hop == 0);
+            let patience = host.patience(fetched.is_tried_again());
             let started = Instant::now();
             let asked = async {
                 if self.config.robots_txt && !self.robots(&host, &url).await?.is_url_allowed(&url) {
@@ -194,7 +201,7 @@ impl Inner {
                 }
                 self.ask(&url, &host, fetched).await
             };
-            let answer = tokio::time::timeout(deadline.min(host.patience()), asked).await;
+            let answer = tokio::time::timeout(deadline.min(patience), asked).await;
             let answer =
                 answer.unwrap_or_else(|_| Err((Status::Failed(Failure::Timeout), "the deadline passed".into())));
             let time = started.elapsed();
@@ -220,7 +227,7 @@ impl Inner {
         answer: &Result<Answer, End>,
         fetched: &Fetched,
     ) {
-        let again = fetched.attempts > 1;
+        let again = fetched.is_tried_again();
         let silent = [Failure::Dns, Failure::Connect, Failure::ConnectionClosed, Failure::Timeout, Failure::TooSlow];
         let refusals = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].map(|status| status.as_u16());
         match answer {

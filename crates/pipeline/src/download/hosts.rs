@@ -80,6 +80,8 @@ struct State {
     failures: u32,
     /// How long it has been asked without an answer since the last one, requests at once counted once.
     silent: Duration,
+    /// How long requests were tried again meanwhile, for which the host is not to blame.
+    again: Duration,
     /// Until when that is counted.
     silent_until: Option<Instant>,
     /// Rests since the last answer.
@@ -181,10 +183,12 @@ impl Host {
         }
     }
 
-    /// How long a request may take: less where the host has been asked in vain before.
-    pub(super) fn patience(&self) -> Duration {
-        let patience = self.silence_max().saturating_sub(self.state().silent);
-        patience.min(self.limits.deadline)
+    /// How long a request may take: less where the host has been asked in vain before, by the same request where it is tried
+    /// `again`.
+    pub(super) fn patience(&self, again: bool) -> Duration {
+        let state = self.state();
+        let silent = if again { state.silent + state.again } else { state.silent };
+        self.silence_max().saturating_sub(silent).min(self.limits.deadline)
     }
 
     fn silence_max(&self) -> Duration {
@@ -198,6 +202,7 @@ impl Host {
             answers: true,
             failures: state.failures / 2,
             silent: Duration::ZERO,
+            again: Duration::ZERO,
             rests: 0,
             refusals: 0,
             quick: if time <= self.limits.deadline / 4 { Some(Instant::now()) } else { state.quick },
@@ -214,9 +219,11 @@ impl Host {
             return; // a request from before its rest
         }
         state.answers = false;
-        if !again {
-            let counted = state.silent_until.map_or(Duration::MAX, |until| now - until);
-            state.silent += time.min(counted);
+        let counted = time.min(state.silent_until.map_or(Duration::MAX, |until| now - until));
+        if again {
+            state.again += counted;
+        } else {
+            state.silent += counted;
             state.failures += 1;
         }
         state.silent_until = Some(now);
@@ -225,6 +232,7 @@ impl Host {
             *state = State {
                 failures: 0,
                 silent: Duration::ZERO,
+                again: Duration::ZERO,
                 rests: state.rests + 1,
                 not_before: Some(now + rest),
                 ..*state
@@ -291,7 +299,7 @@ mod tests {
         let (host, started) = (host(), Instant::now());
         let ask = || async {
             let turn = host.turn().await?;
-            let patience = host.patience();
+            let patience = host.patience(false);
             tokio::time::sleep(patience).await;
             host.failed(patience, false);
             drop(turn);
@@ -309,7 +317,8 @@ mod tests {
         tokio::time::sleep(DEADLINE / 2).await;
         host.failed(DEADLINE / 2, true);
         assert!(host.turn().await.is_ok());
-        assert_eq!(host.patience(), DEADLINE / 2, "another address is still waited for");
+        assert_eq!(host.patience(true), Duration::ZERO, "however often it is tried, one and a half deadlines are all");
+        assert_eq!(host.patience(false), DEADLINE / 2, "another address is still waited for");
         tokio::time::sleep(DEADLINE / 2).await;
         host.failed(DEADLINE / 2, false);
         assert!(host.turn().await.is_err(), "two addresses are enough");
@@ -324,10 +333,10 @@ mod tests {
         host.failed(DEADLINE, false);
         host.failed(DEADLINE, false);
         drop(turns);
-        assert_eq!(host.patience(), DEADLINE / 2);
+        assert_eq!(host.patience(false), DEADLINE / 2);
         assert!(host.turn().await.is_ok());
         host.answered(Duration::ZERO);
-        assert_eq!(host.patience(), DEADLINE);
+        assert_eq!(host.patience(false), DEADLINE);
     }
 
     #[tokio::test(start_paused = true)]
