@@ -43,6 +43,14 @@ table! {
     }
 }
 
+table! {
+    /// What rows from the images on are known by.
+    Keyed {
+        /// [`SampleKey`].
+        key: String = "key",
+    }
+}
+
 /// The identity of a pair as cc2dataset writes it: lower-case hex of md5(caption + url).
 pub fn uid(caption: &str, url: &str) -> String {
     let mut hash = Md5::new();
@@ -162,6 +170,8 @@ table! {
         page_url: String = "page_url" or String::new(),
         /// Carried from the pair.
         license: Option<String> = "license" or None,
+        /// Carried from the pair.
+        language: Option<String> = "language" or None,
         /// Stored width in pixels.
         width: i32 = "width" or 0,
         /// Stored height in pixels.
@@ -218,6 +228,8 @@ table! {
         page_url: String = "page_url",
         /// Creative Commons licence the page links to.
         license: Option<String> = "license",
+        /// ISO 639-3 code of the caption's language, where somebody asked.
+        language: Option<String> = "language" or None,
         /// Stored width in pixels.
         width: i32 = "width",
         /// Stored height in pixels.
@@ -273,6 +285,8 @@ table! {
         page_url: String = "page_url",
         /// Creative Commons licence the page links to, or `?`.
         license: String = "LICENSE",
+        /// ISO 639-3 code of the caption's language, where somebody asked.
+        language: Option<String> = "language" or None,
         /// Name of the [`crate::Nsfw`] tag.
         nsfw: String = "NSFW",
         /// Cosine of both embeddings.
@@ -369,6 +383,7 @@ mod tests {
             uid: uid("a cat", "http://a.com/"),
             page_url: "http://a.com/".into(),
             license: Some("?".into()),
+            language: Some("eng".into()),
             width: 256,
             height: 256,
             original_width: 300,

@@ -9,21 +9,22 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use crate::publish::FileEntry;
 use crate::row::Row;
-use crate::schema::CuratedRow;
+use crate::schema::{CuratedRow, KeptRow};
 use crate::table::{BATCH_ROWS, TableWriter, snappy};
 use crate::{Error, Result};
 
 /// An error unless a column of scores may have this name: small letters of ASCII, digits and `_`, and unlike the other columns
-/// of the table.
+/// of the tables it stands in.
 pub fn check_name(name: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(Error::Invalid(format!("a head is called {name:?}: only a to z, 0 to 9 and _ make its name")));
     }
-    match CuratedRow::schema().field_with_name(name) {
-        Ok(_) => Err(Error::Invalid(format!("a head is called {name:?}, as another column of the table is"))),
-        Err(_) => Ok(()),
+    // Scores go on into the tables of packages.
+    if [CuratedRow::schema(), KeptRow::schema()].iter().any(|schema| schema.field_with_name(name).is_ok()) {
+        return Err(Error::Invalid(format!("a head is called {name:?}, as another column of the table is")));
     }
+    Ok(())
 }
 
 /// Writes verdicts with scores.
@@ -87,7 +88,7 @@ mod tests {
         for name in ["aesthetic", "punsafe", "score_2"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in ["", "Aesthetic", "a-b", "a b", "ä", "similarity", "key"] {
+        for name in ["", "Aesthetic", "a-b", "a b", "ä", "similarity", "key", "image_offset"] {
             assert!(check_name(name).expect_err("no name").to_string().contains(&format!("{name:?}")), "{name}");
         }
     }

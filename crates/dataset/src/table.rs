@@ -1,11 +1,13 @@
 //! Parquet tables of rows.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{RecordBatch, RecordBatchOptions, RecordBatchReader};
+use arrow_array::{RecordBatch, RecordBatchOptions, RecordBatchReader, UInt64Array};
 use arrow_schema::{ArrowError, FieldRef, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
+use arrow_select::take::take_record_batch;
 use fs_err as fs;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
@@ -15,6 +17,7 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use crate::carried::concealed;
 use crate::publish::{Draft, FileEntry};
 use crate::row::{FromBatch, Row};
+use crate::schema::Keyed;
 use crate::{Error, Result};
 
 /// Rows held in memory at a time, and rows of a row group: 8,192 captions and URLs are about 2 MiB.
@@ -155,6 +158,11 @@ pub fn write_table_around<R: Row>(path: &Path, rows: &[R], place: usize, further
     writer.into_inner().map_err(|error| write_error(path, error))?.publish()
 }
 
+/// The same, behind all of them.
+pub fn write_table_before<R: Row>(path: &Path, rows: &[R], further: &RecordBatch) -> Result<FileEntry> {
+    write_table_around(path, rows, R::schema().fields().len(), further)
+}
+
 /// Reads columns of a table whole: only for tables of one shard, of at most so many rows.
 pub(crate) fn read_batch(path: &Path, columns: &[&str], rows_max: usize) -> Result<RecordBatch> {
     let batches = Batches::open(path, BATCH_ROWS, Some(columns))?;
@@ -271,6 +279,21 @@ pub fn further_columns<R: Row>(path: &Path) -> Result<RecordBatch> {
         .map(|batch| RecordBatch::try_new(schema.clone(), batch?.columns().to_vec()).map_err(wrong))
         .collect::<Result<Vec<_>>>()?;
     concat_batches(&schema, &batches).map_err(wrong)
+}
+
+/// The same of the rows with these keys, in their order. Tables without such columns are not asked for the keys.
+pub fn further_columns_of<'a, R: Row>(path: &Path, keys: impl Iterator<Item = &'a str>) -> Result<RecordBatch> {
+    let (all, keys) = (further_columns::<R>(path)?, keys.collect::<Vec<_>>());
+    if all.num_columns() == 0 {
+        let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
+        return RecordBatch::try_new_with_options(all.schema(), Vec::new(), &options)
+            .map_err(|error| Error::format(path, error));
+    }
+    let there = read_table::<Keyed>(path)?;
+    let places: HashMap<&str, u64> = there.iter().map(|row| row.key.as_str()).zip(0..).collect();
+    let place = |key: &&str| places.get(key).copied().ok_or_else(|| Error::format(path, format!("no row {key}")));
+    let places = keys.iter().map(place).collect::<Result<UInt64Array>>()?;
+    take_record_batch(&all, &places).map_err(|error| Error::format(path, error))
 }
 
 /// The next batch. Damaged pages make the crate `parquet` divide by zero: that, too, is an error of the file.

@@ -151,6 +151,7 @@ fn write_matrices(folder: &Path, shard: u32, numbers: &[usize]) {
         key: key(number),
         page_url: String::new(),
         license: "?".into(),
+        language: None,
         nsfw: "UNLIKELY".into(),
         similarity: 0.5,
         width: 4,

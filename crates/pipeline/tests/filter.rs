@@ -77,6 +77,7 @@ fn row(number: usize, made: &Made) -> EmbeddingRow {
         uid: String::new(),
         page_url: String::new(),
         license: None,
+        language: None,
         width: 256,
         height: 256,
         original_width: 256,

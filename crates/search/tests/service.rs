@@ -67,6 +67,7 @@ fn run(folder: &std::path::Path, rows: u32) -> Run {
                 url: format!("http://a.com/{number}.jpg"),
                 page_url: "http://a.com/".into(),
                 license: "?".into(),
+                language: Some("eng".into()),
                 nsfw: nsfw.name().into(),
                 similarity: f64::from(number) / f64::from(2 * rows),
                 width: 256,

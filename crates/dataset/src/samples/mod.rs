@@ -260,6 +260,7 @@ fn found(told: Told, image_path: String, key: String, number: usize, picture: Ve
         page_url: told.page_url.unwrap_or_default(),
         // LAION writes a question mark where it knows none.
         license: told.license.filter(|license| !license.is_empty() && license != "?"),
+        language: told.language.filter(|language| !language.is_empty()),
         width: told.size.0.unwrap_or_default(),
         height: told.size.1.unwrap_or_default(),
         original_width: told.original_size.0.unwrap_or_default(),

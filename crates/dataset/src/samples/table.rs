@@ -23,6 +23,7 @@ const STATUS: &[&str] = &["status", "STATUS"];
 const UID: &[&str] = &["uid", "UID"];
 const PAGE_URL: &[&str] = &["page_url", "PAGE_URL"];
 const LICENSE: &[&str] = &["license", "LICENSE"];
+const LANGUAGE: &[&str] = &["language", "LANGUAGE"];
 const SHA256: &[&str] = &["sha256", "SHA256"];
 /// In capitals they are the size that the web had.
 const WIDTH: &[&str] = &["width"];
@@ -39,6 +40,7 @@ pub(super) struct Told {
     pub(super) uid: Option<String>,
     pub(super) page_url: Option<String>,
     pub(super) license: Option<String>,
+    pub(super) language: Option<String>,
     pub(super) sha256: Option<String>,
     pub(super) size: (Option<i32>, Option<i32>),
     pub(super) original_size: (Option<i32>, Option<i32>),
@@ -54,6 +56,7 @@ impl Told {
             uid: text(UID),
             page_url: text(PAGE_URL),
             license: text(LICENSE),
+            language: text(LANGUAGE),
             sha256: text(SHA256),
             size: (sized(WIDTH), sized(HEIGHT)),
             original_size: (sized(ORIGINAL_WIDTH), sized(ORIGINAL_HEIGHT)),
@@ -103,7 +106,7 @@ impl ShardTable {
         let all = read_batch(path, &names, SHARD_ROWS_MAX)?;
         let wrong = |cause| Error::format(path, cause);
         let (mut found, mut sizes) = (HashMap::new(), HashMap::new());
-        for names in [KEY, CAPTION, URL, STATUS, UID, PAGE_URL, LICENSE, SHA256] {
+        for names in [KEY, CAPTION, URL, STATUS, UID, PAGE_URL, LICENSE, LANGUAGE, SHA256] {
             found.extend(text_column(&all, names).map_err(wrong)?.map(|column| (names[0], column)));
         }
         for names in [WIDTH, HEIGHT, ORIGINAL_WIDTH, ORIGINAL_HEIGHT] {

@@ -222,6 +222,7 @@ fn what_is_not_tagged_unlikely_is_left_out_unless_it_is_asked_for() {
         url: String::new(),
         page_url: String::new(),
         license: None,
+        language: None,
         width: 0,
         height: 0,
         original_width: 0,

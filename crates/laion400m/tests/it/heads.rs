@@ -1,9 +1,9 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clip::Clip;
-use dataset::Embedder;
-use dataset::schema::CuratedRow;
-use dataset::table::further_columns;
+use dataset::schema::{CuratedRow, KeptRow};
+use dataset::table::{further_columns, read_table};
+use dataset::{Embedder, list_shards};
 use fs_err as fs;
 use serde_json::json;
 
@@ -69,6 +69,36 @@ fn heads_score_and_drop_and_are_asked_once() {
     assert!(files(&web.path("curated")) == before);
     let free = filter("free", &[]);
     assert_eq!((free.json()["dropped"].clone(), free.json()["kept"].clone()), (json!({}), stage["rows"].clone()));
+}
+
+/// What heads and language identification found stands in the packages, so searches may filter and weigh by it.
+#[test]
+fn scores_and_languages_reach_the_search() {
+    let web = Web::new(120);
+    write_head(&web.path("a.safetensors"), Clip::tiny().dimensions(), 0);
+    let recipe = fs::read_to_string(web.path("recipe.toml")).expect("written");
+    let heads = "[filter.heads]\naesthetic = { file = \"a.safetensors\" }\n";
+    fs::write(web.path("recipe.toml"), format!("{recipe}{heads}")).expect("room");
+    embedded(&web);
+    let run = web.path("run");
+    let id = list_shards(&run.join("curated"), "parquet").expect("sound")[0];
+    let scores = |path: PathBuf| further_columns::<KeptRow>(&path).expect("sound");
+    let packed = scores(run.join(format!("packages/webdataset/{id}.parquet")));
+    let known = further_columns::<CuratedRow>(&run.join(format!("curated/{id}.parquet"))).expect("sound");
+    assert_eq!(packed.schema(), known.schema());
+    assert!(packed.num_rows() > 0 && packed.column(0).null_count() == 0);
+    assert_eq!(scores(run.join("packages/embeddings/metadata/metadata_0.parquet")), packed);
+    let rows: Vec<KeptRow> = read_table(&run.join(format!("packages/webdataset/{id}.parquet"))).expect("sound");
+    assert!(rows.iter().all(|row| row.language.as_deref() == Some("eng")), "{rows:?}");
+
+    assert_eq!(call(&["index", &web.name("run")]).status, Some(0));
+    let found = |language: &str| {
+        let said = call(&["search", &web.name("run"), "a red circle", "--language", language, "--json"]);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        said.stdout.lines().count()
+    };
+    assert!(found("eng") > 0);
+    assert_eq!(found("deu"), 0);
 }
 
 #[test]

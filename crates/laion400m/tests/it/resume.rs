@@ -77,6 +77,7 @@ fn row_of(key: String) -> KeptRow {
         key,
         page_url: String::new(),
         license: "?".into(),
+        language: None,
         nsfw: "UNLIKELY".into(),
         similarity: 0.31,
         width: 1,

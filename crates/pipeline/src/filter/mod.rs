@@ -189,6 +189,7 @@ fn curated(row: EmbeddingRow, position: i64, similarity: f32, tags: &Verdict) ->
         url: row.url,
         page_url: row.page_url,
         license: row.license,
+        language: row.language,
         width: row.width,
         height: row.height,
         original_width: row.original_width,

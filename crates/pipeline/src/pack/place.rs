@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use dataset::carried::RecordBatch;
 use dataset::schema::{CuratedRow, KeptRow};
-use dataset::table::{TableReader, read_table};
+use dataset::table::{TableReader, further_columns_of, read_table};
 use dataset::webdataset::tar_path;
 use dataset::{EmbeddingFiles, Marker, Packages, Result, Run, ShardId, file_sha256, list_shards};
 
@@ -97,6 +98,15 @@ impl Choice<'_> {
         rows.sort_by(|(_, a), (_, b)| a.key.cmp(&b.key));
         Ok(rows)
     }
+
+    /// What heads made of these rows: a column for each head, in the order of the rows.
+    pub(super) fn scores(&self, place: &Place, rows: &[(i64, KeptRow)]) -> Result<RecordBatch> {
+        let keys = rows.iter().map(|(_, row)| row.key.as_str());
+        match &place.table {
+            Table::Packed(path) => further_columns_of::<KeptRow>(path, keys),
+            Table::Curated(path) => further_columns_of::<CuratedRow>(path, keys),
+        }
+    }
 }
 
 fn is_packed(packages: &Packages, id: ShardId, inputs: &[String]) -> Result<bool> {
@@ -150,6 +160,7 @@ fn kept_row(row: CuratedRow) -> KeptRow {
         key: row.key,
         page_url: row.page_url,
         license: row.license.unwrap_or_else(|| "?".into()),
+        language: row.language,
         nsfw: row.nsfw,
         similarity: row.similarity,
         width: row.width,

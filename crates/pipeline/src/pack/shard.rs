@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use dataset::carried::RecordBatch;
 use dataset::npy::{MatrixReader, MatrixWriter};
 use dataset::schema::{KeptRow, ReleaseRow};
-use dataset::table::write_table;
+use dataset::table::{write_table, write_table_before};
 use dataset::webdataset::{TarWriter, read_samples, tar_path};
 use dataset::{
     Counts, EmbeddingFiles, Error, FileEntry, Marker, Packages, Result, Run, SampleKey, ShardId, Status, Task,
@@ -68,21 +69,24 @@ pub(super) fn pack_chosen(
     let rows = if formats.contains(&Format::Webdataset) {
         let tar = tar_path(&packages.webdataset(), id);
         let (tar, rows) = pack_samples(&place.tar, &tar, kept, task)?;
-        let table = packages.webdataset().join(format!("{id}.parquet"));
-        let table = write_table(&table, rows.iter().map(|(_, row)| row.clone()))?;
-        files.extend([tar.below("webdataset"), table.below("webdataset")]);
+        files.push(tar.below("webdataset"));
         rows
     } else {
         task.advance(kept.len() as u64);
         kept
     };
+    let scores = choice.scores(&place, &rows)?;
+    if formats.contains(&Format::Webdataset) {
+        let table = packages.webdataset().join(format!("{id}.parquet"));
+        files.push(write_rows(&table, &rows, &scores)?.below("webdataset"));
+    }
     if formats.contains(&Format::Parquet) {
         let release: Vec<_> = rows.iter().map(|(_, row)| release_row(row)).collect::<Result<_>>()?;
         let part = packages.metadata().join(format!("part-{id}.snappy.parquet"));
         files.push(write_table(&part, release)?.below("metadata"));
     }
     if formats.contains(&Format::Npy) {
-        files.extend(pack_embeddings(&place.matrices, packages, &rows)?);
+        files.extend(pack_embeddings(&place.matrices, packages, &rows, &scores)?);
     }
     let mut counts = Counts::default();
     counts.add_many(Status::Kept, rows.len() as u64);
@@ -139,7 +143,12 @@ fn release_row(row: &KeptRow) -> Result<ReleaseRow> {
 }
 
 /// Copies the kept rows of both matrices, bit by bit.
-fn pack_embeddings(from: &EmbeddingFiles, packages: &Packages, rows: &[(i64, KeptRow)]) -> Result<Vec<FileEntry>> {
+fn pack_embeddings(
+    from: &EmbeddingFiles,
+    packages: &Packages,
+    rows: &[(i64, KeptRow)],
+    scores: &RecordBatch,
+) -> Result<Vec<FileEntry>> {
     let to = EmbeddingFiles::of(&packages.embeddings(), from.id);
     let mut files = Vec::new();
     for (folder, from, to) in [("img_emb", &from.image, &to.image), ("text_emb", &from.text, &to.text)] {
@@ -157,9 +166,15 @@ fn pack_embeddings(from: &EmbeddingFiles, packages: &Packages, rows: &[(i64, Kep
         }
         files.push(writer.publish()?.below(&format!("embeddings/{folder}")));
     }
-    let metadata = write_table(&to.metadata, rows.iter().map(|(_, row)| row.clone()))?;
+    let metadata = write_rows(&to.metadata, rows, scores)?;
     files.push(metadata.below("embeddings/metadata"));
     Ok(files)
+}
+
+/// Writes the table of a shard, scores last.
+fn write_rows(path: &Path, rows: &[(i64, KeptRow)], scores: &RecordBatch) -> Result<FileEntry> {
+    let rows: Vec<_> = rows.iter().map(|(_, row)| row.clone()).collect();
+    write_table_before(path, &rows, scores)
 }
 
 /// Removes a shard from packages, its marker last.

@@ -110,6 +110,7 @@ pub(crate) fn run(folder: &Path) -> Run {
                 url: format!("http://{}/{number}.png", ["a.com", "img.b.org"][number as usize / 40]),
                 page_url: "http://a.com/".into(),
                 license: license.into(),
+                language: Some(if number % 4 == 3 { "deu" } else { "eng" }.into()),
                 nsfw: nsfw.name().into(),
                 similarity: f64::from(number) / 60.0,
                 width: 8,
