@@ -11,12 +11,11 @@
 //! riegeli_records_file_format.md of Riegeli, array_record_writer.cc and layout.proto of ArrayRecord.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
 use highway::{HighwayHash, HighwayHasher, Key};
 
+use crate::files;
 use crate::proto::{Value, each_field, put_bytes, put_varint, take_varint};
 use crate::tfrecord::RECORD_BYTES_MAX;
 use crate::{Error, Result};
@@ -170,7 +169,7 @@ fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {
 /// Reads records by their number, and checks every hash of what it reads.
 #[derive(Debug)]
 pub struct ArrayRecordReader {
-    file: fs::File,
+    file: files::File,
     path: PathBuf,
     bytes: u64,
     /// Offset of each chunk, and the number of its first record.
@@ -183,8 +182,8 @@ pub struct ArrayRecordReader {
 impl ArrayRecordReader {
     /// Opens `path` and reads its footer.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = fs::File::open(path)?;
-        let bytes = file.metadata()?.len();
+        let file = files::File::open(path)?;
+        let bytes = file.length()?;
         let mut reader = Self { file, path: path.into(), bytes, chunks: Vec::new(), records: 0, last: None };
         reader.read_footer().map_err(|cause| Error::format(path, format!("not an ArrayRecord file: {cause}")))?;
         Ok(reader)
@@ -287,7 +286,7 @@ impl ArrayRecordReader {
             let now = (size - bytes.len() as u64).min(BLOCK - *position % BLOCK);
             let start = bytes.len();
             bytes.resize(start + now as usize, 0);
-            self.file.file().read_exact_at(&mut bytes[start..], *position).map_err(|error| error.to_string())?;
+            self.file.read_exact_at(&mut bytes[start..], *position).map_err(|error| error.to_string())?;
             *position = position.checked_add(now).ok_or("an offset over the limit")?;
         }
         Ok(bytes)
@@ -327,6 +326,7 @@ fn numbers(message: &[u8]) -> Option<[u64; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
     use proptest::prelude::*;
 
     fn written(records: &[Vec<u8>]) -> Vec<u8> {

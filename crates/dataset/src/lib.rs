@@ -35,6 +35,7 @@ pub mod carried;
 pub mod croissant;
 pub mod encoded;
 pub mod export;
+pub mod files;
 pub mod hub;
 pub mod indexed;
 pub mod list;

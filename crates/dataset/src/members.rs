@@ -8,12 +8,11 @@
 //! Python's `r:*`. Headers are those of USTAR, GNU and PAX.
 
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
 use tar::{EntryType, Header, PaxExtensions};
 
+use crate::files;
 use crate::{Error, Result};
 
 const BLOCK: u64 = 512;
@@ -162,7 +161,7 @@ struct Window {
 }
 
 enum Source {
-    Plain { file: fs::File, bytes: u64 },
+    Plain { file: files::File, bytes: u64 },
     Compressed(Box<dyn Read>),
 }
 
@@ -177,9 +176,9 @@ impl std::fmt::Debug for Source {
 
 impl Window {
     fn open(path: &Path) -> Result<Self> {
-        let file = fs::File::open(path)?;
+        let file = files::File::open(path)?;
         let mut magic = [0; 6];
-        let known = file.file().read_at(&mut magic, 0)?;
+        let known = file.read_at(&mut magic, 0)?;
         let source = match &magic[..known] {
             [0x1F, 0x8B, ..] => {
                 let file = BufReader::with_capacity(1 << 17, file);
@@ -189,7 +188,7 @@ impl Window {
             [b'B', b'Z', b'h', ..] => return Err(unknown_compression(path, "bzip2")),
             [0x28, 0xB5, 0x2F, 0xFD, ..] => return Err(unknown_compression(path, "zstd")),
             _ => {
-                let bytes = file.metadata()?.len();
+                let bytes = file.length()?;
                 Source::Plain { file, bytes }
             }
         };
@@ -212,7 +211,7 @@ impl Window {
                 let wanted = (bytes.max(WINDOW_BYTES) as u64).min(size.saturating_sub(offset)) as usize;
                 self.buffer.resize(wanted, 0);
                 self.start = offset;
-                file.file().read_exact_at(&mut self.buffer, offset)
+                file.read_exact_at(&mut self.buffer, offset)
             }
             Source::Compressed(source) => {
                 let ahead = offset.checked_sub(self.start).ok_or_else(|| io::Error::other("passed over"))?;
@@ -252,6 +251,7 @@ fn unknown_compression(path: &Path, name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
     use proptest::prelude::*;
 
     /// Names and contents, as this walk finds them.

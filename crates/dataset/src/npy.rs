@@ -9,9 +9,9 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
 use half::f16;
 
+use crate::files;
 use crate::publish::{Draft, FileEntry};
 use crate::{Embedding, Error, Result};
 
@@ -71,7 +71,7 @@ impl MatrixWriter {
 /// Reads a matrix row by row.
 #[derive(Debug)]
 pub struct MatrixReader {
-    file: fs::File,
+    file: files::File,
     path: PathBuf,
     rows: usize,
     columns: usize,
@@ -89,8 +89,8 @@ const READ_BYTES: usize = 1 << 17;
 impl MatrixReader {
     /// Opens `path` and checks its length against its header.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = fs::File::open(path)?;
-        let length = file.metadata()?.len();
+        let mut file = files::File::open(path)?;
+        let length = file.length()?;
         let wrong = |cause: String| Error::format(path, cause);
         let cut = |_| Error::format(path, "the header is cut off");
         let mut start = [0; 8];
@@ -167,14 +167,13 @@ impl MatrixReader {
     /// Appends rows with these numbers, whichever were read before.
     pub fn append_rows(&self, numbers: std::ops::Range<usize>, out: &mut Vec<f16>) -> Result<()> {
         use half::slice::HalfFloatSliceExt;
-        use std::os::unix::fs::FileExt;
         let (start, end) = (numbers.start, numbers.end);
         if end > self.rows {
             return Err(Error::format(&self.path, format!("no row {}: it has {}", end - 1, self.rows)));
         }
         let mut bytes = vec![0; numbers.len() * self.columns * 2];
         let place = self.data_offset + (start * self.columns * 2) as u64;
-        let read = self.file.file().read_exact_at(&mut bytes, place);
+        let read = self.file.read_exact_at(&mut bytes, place);
         read.map_err(|error| Error::format(&self.path, format!("row {start}: {error}")))?;
         let first = out.len();
         out.resize(first + bytes.len() / 2, f16::ZERO);
@@ -212,6 +211,7 @@ fn parse_header(header: &str) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
     use proptest::prelude::*;
 
     #[test]

@@ -7,6 +7,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::files::{self, Condition};
 use crate::schema::hex;
 use crate::{Counts, Error, Result, ShardId};
 
@@ -23,6 +24,12 @@ pub struct FileEntry {
 }
 
 impl FileEntry {
+    /// A small file.
+    pub(crate) fn of(path: &Path, content: &[u8]) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, bytes: content.len() as u64, crc32c: hex(&crc32c::crc32c(content).to_be_bytes()) }
+    }
+
     /// The same file as a marker calls it that stands `folders` higher.
     pub fn below(mut self, folders: &str) -> Self {
         self.name = format!("{folders}/{}", self.name);
@@ -34,13 +41,15 @@ impl FileEntry {
 /// offset in a fifth less time. Little enough to stay in the processor's cache.
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// A file under a temporary name. Dropped unpublished, it is removed; killed unpublished, the next run overwrites it.
+/// A file under a temporary name. Dropped unpublished, it is removed; killed unpublished, the next run overwrites it. What is
+/// to be an object of a store is a file of this machine until it is published.
 #[derive(Debug)]
 pub struct Draft {
     file: fs::File,
     /// What comes next, written when there is enough of it.
     buffer: Vec<u8>,
-    temporary: PathBuf,
+    /// Its name until then, for a file of this machine.
+    temporary: Option<PathBuf>,
     path: PathBuf,
     crc: u32,
     bytes: u64,
@@ -51,10 +60,14 @@ impl Draft {
     /// Starts the file that will be `path`; makes its folder.
     pub fn create(path: &Path) -> Result<Self> {
         let (folder, name) = split(path)?;
-        fs::create_dir_all(folder)?;
-        let temporary = folder.join(format!(".{name}.tmp"));
-        let (file, buffer) = (fs::File::create(&temporary)?, Vec::new());
-        Ok(Self { file, buffer, temporary, path: path.into(), crc: 0, bytes: 0, published: false })
+        let (file, temporary) = if files::is_remote(path) {
+            (fs::File::from_parts(files::unnamed(path)?, path), None)
+        } else {
+            fs::create_dir_all(folder)?;
+            let temporary = folder.join(format!(".{name}.tmp"));
+            (fs::File::create(&temporary)?, Some(temporary))
+        };
+        Ok(Self { file, buffer: Vec::new(), temporary, path: path.into(), crc: 0, bytes: 0, published: false })
     }
 
     /// Bytes written so far.
@@ -83,14 +96,24 @@ impl Draft {
         Ok(())
     }
 
-    /// Gives the file its final name once every byte is on the disk.
-    pub fn publish(mut self) -> Result<FileEntry> {
+    /// Gives the file its final name once every byte is on the disk, or in the store.
+    pub fn publish(self) -> Result<FileEntry> {
+        self.publish_if(Condition::Always)
+    }
+
+    /// The same in a store only under this condition.
+    fn publish_if(mut self, condition: Condition<'_>) -> Result<FileEntry> {
         self.flush()?;
-        self.file.sync_all()?;
-        fs::rename(&self.temporary, &self.path)?;
-        self.published = true;
         let (folder, name) = split(&self.path)?;
-        fs::File::open(folder)?.sync_all()?; // the new name, too, has to outlive a power cut
+        match &self.temporary {
+            None => files::store(&self.path, self.file.file().try_clone()?, self.bytes, condition)?,
+            Some(temporary) => {
+                self.file.sync_all()?;
+                fs::rename(temporary, &self.path)?;
+                self.published = true;
+                files::sync_names(folder)?;
+            }
+        }
         Ok(FileEntry { name: name.into(), bytes: self.bytes, crc32c: hex(&self.crc.to_be_bytes()) })
     }
 }
@@ -120,8 +143,8 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.published {
-            let _ = fs::remove_file(&self.temporary); // nobody is left to tell
+        if let Some(temporary) = self.temporary.as_ref().filter(|_| !self.published) {
+            let _ = fs::remove_file(temporary); // nobody is left to tell
         }
     }
 }
@@ -148,7 +171,7 @@ pub fn file_crc32c(path: &Path) -> Result<String> {
 }
 
 fn each_part(path: &Path, mut each: impl FnMut(&[u8])) -> Result<()> {
-    let mut file = fs::File::open(path)?;
+    let mut file = files::File::open(path)?;
     let mut buffer = vec![0; 1 << 17];
     loop {
         match io::Read::read(&mut file, &mut buffer)? {
@@ -160,14 +183,44 @@ fn each_part(path: &Path, mut each: impl FnMut(&[u8])) -> Result<()> {
 
 /// Publishes a small file in one call.
 pub fn publish(path: &Path, content: &[u8]) -> Result<FileEntry> {
+    publish_if(path, content, Condition::Always)
+}
+
+fn publish_if(path: &Path, content: &[u8], condition: Condition<'_>) -> Result<FileEntry> {
     let mut draft = Draft::create(path)?;
     draft.write_all(content)?;
-    draft.publish()
+    draft.publish_if(condition)
+}
+
+/// Publishes what several processes may publish at once: in a store it takes the place of what was seen there, or of nothing,
+/// and is left alone where another process has written the same meanwhile.
+fn publish_once(path: &Path, content: &[u8]) -> Result<FileEntry> {
+    if !files::is_remote(path) {
+        return publish(path, content);
+    }
+    let before = files::version(path)?;
+    let condition = match before.as_deref() {
+        None => Condition::Absent,
+        Some("") => Condition::Always, // the store does not say
+        Some(version) => Condition::Version(version),
+    };
+    match publish_if(path, content, condition) {
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if files::read(path)? != content {
+                let cause = "another process has written something else meanwhile; run again";
+                return Err(Error::Invalid(format!("{}: {cause}", path.display())));
+            }
+            Ok(FileEntry::of(path, content))
+        }
+        // Stores that know no conditions: the last one wins, and all write the same.
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::Unsupported => publish(path, content),
+        other => other,
+    }
 }
 
 /// Makes a folder's temporary files of an earlier, killed run go away.
 pub fn remove_temporary(folder: &Path) -> Result<()> {
-    if !folder.is_dir() {
+    if files::is_remote(folder) || !folder.is_dir() {
         return Ok(());
     }
     for entry in fs::read_dir(folder)? {
@@ -232,15 +285,12 @@ impl Marker {
     /// The first file that is missing or has another length.
     pub fn damaged(&self, path: &Path) -> Option<&FileEntry> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        self.files.iter().find(|file| {
-            let length = fs::metadata(folder.join(&file.name)).map(|metadata| metadata.len());
-            length.ok() != Some(file.bytes)
-        })
+        self.files.iter().find(|file| files::length(folder.join(&file.name)).ok() != Some(file.bytes))
     }
 
     /// Reads a marker; `None` where there is none.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let text = match fs::read(path) {
+        let text = match files::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -264,7 +314,7 @@ impl Marker {
         counts.check()?;
         let marker = Self { version: Self::VERSION, config: config.clone(), inputs, counts, files };
         let text = serde_json::to_string_pretty(&marker).expect("plain data");
-        publish(path, text.as_bytes())?;
+        publish_once(path, text.as_bytes())?;
         Ok(marker)
     }
 }
@@ -272,7 +322,7 @@ impl Marker {
 /// Removes the shards of a folder from this one on.
 pub fn remove_shards(folder: &Path, extension: &str, from: ShardId) -> Result<()> {
     for id in list_shards(folder, extension)?.into_iter().filter(|id| *id >= from) {
-        fs::remove_file(folder.join(format!("{id}.{extension}")))?;
+        files::remove_file(folder.join(format!("{id}.{extension}")))?;
     }
     Ok(())
 }
@@ -280,8 +330,8 @@ pub fn remove_shards(folder: &Path, extension: &str, from: ShardId) -> Result<()
 /// The shards of a folder whose files end so (`parquet`, `tar`, `json`), in order: every file named by digits.
 pub fn list_shards(folder: &Path, extension: &str) -> Result<Vec<ShardId>> {
     let mut ids = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+    for entry in files::list(folder)? {
+        let path = entry.path;
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let digits = stem.len() >= 5 && stem.bytes().all(|byte| byte.is_ascii_digit());
         if digits && path.extension().is_some_and(|e| e == extension) {

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-
+use crate::files;
 use crate::npy::MatrixReader;
 use crate::{Error, Result, ShardId};
 
@@ -137,7 +136,8 @@ impl EmbeddingFiles {
 
     /// Whether a folder looks like one of embeddings.
     pub fn are_in(folder: &Path) -> bool {
-        folder.join("metadata").is_dir() && (folder.join("img_emb").is_dir() || folder.join("text_emb").is_dir())
+        files::is_dir(folder.join("metadata"))
+            && (files::is_dir(folder.join("img_emb")) || files::is_dir(folder.join("text_emb")))
     }
 
     /// Texts that stages compare the embeddings with, embedded by the same model; see [`crate::texts`].
@@ -172,8 +172,8 @@ impl EmbeddingFiles {
 /// with zeros to one length and some to another, or to none, are an error: they are of two sets of files.
 pub(crate) fn numbers(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for entry in files::list(folder)? {
+        let name = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let number = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
         let digits = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
         found.extend(digits.and_then(|digits| Some((digits.parse().ok()?, digits.to_owned()))));

@@ -1,6 +1,7 @@
 //! Parquet tables of rows.
 
 use std::collections::HashMap;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,13 +9,16 @@ use arrow_array::{RecordBatch, RecordBatchOptions, RecordBatchReader, UInt64Arra
 use arrow_schema::{ArrowError, FieldRef, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
-use fs_err as fs;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::file::reader::{ChunkReader, Length};
 
 use crate::carried::concealed;
+use crate::files;
 use crate::publish::{Draft, FileEntry};
 use crate::row::{FromBatch, Row};
 use crate::schema::Keyed;
@@ -223,10 +227,56 @@ impl Iterator for Batches {
     }
 }
 
+/// A file as the crate `parquet` reads it.
+pub(crate) struct TableFile {
+    file: Arc<files::File>,
+    bytes: u64,
+}
+
+/// It, from an offset on.
+pub(crate) struct FileFrom {
+    file: Arc<files::File>,
+    at: u64,
+}
+
+impl Read for FileFrom {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(out, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Length for TableFile {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for TableFile {
+    type T = BufReader<FileFrom>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(BufReader::new(FileFrom { file: self.file.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        // A damaged footer may ask for more than there is.
+        let there = self.bytes.saturating_sub(start);
+        if length as u64 > there {
+            return Err(ParquetError::EOF(format!("{length} bytes at byte {start}, but only {there} are there")));
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
 /// Reads the footer of a table. Places below zero, which only damage or malice writes, are an error here: the reader of
 /// the crate `parquet` panics at them. So are numbers of rows that do not agree, for it would read as few as the least.
-pub(crate) fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>> {
-    let file = fs::File::open(path)?.into_file();
+pub(crate) fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<TableFile>> {
+    let file = files::File::open(path)?;
+    let file = TableFile { bytes: file.length()?, file: Arc::new(file) };
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::format(path, error))?;
     let metadata = builder.metadata();
     let rows: i128 = metadata.row_groups().iter().map(|group| i128::from(group.num_rows())).sum();
@@ -390,6 +440,7 @@ pub fn read_rows_at<R: FromBatch>(path: &Path, positions: &[usize]) -> Result<Ve
 mod tests {
     use super::*;
     use crate::schema::Pair;
+    use fs_err as fs;
     use proptest::prelude::*;
 
     fn pair(text: &str, license: Option<String>, offset: i64) -> Pair {

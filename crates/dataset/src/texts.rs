@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 
-use fs_err as fs;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::files;
 use crate::publish::{FileEntry, publish};
 use crate::{Embedder, Embedding, Error, Result};
 
@@ -43,11 +43,11 @@ impl EmbeddedTexts {
 
     /// Reads what [`EmbeddedTexts::publish`] wrote, bit for bit; `None` where there is no file.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let bytes = match fs::metadata(path) {
-            Ok(metadata) if metadata.len() > BYTES_MAX => {
-                return Err(Error::format(path, format!("{} bytes, at most {BYTES_MAX} are read", metadata.len())));
+        let bytes = match files::length(path) {
+            Ok(bytes) if bytes > BYTES_MAX => {
+                return Err(Error::format(path, format!("{bytes} bytes, at most {BYTES_MAX} are read")));
             }
-            Ok(_) => fs::read(path)?,
+            Ok(_) => files::read(path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
@@ -89,6 +89,7 @@ impl EmbeddedTexts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
     use proptest::prelude::*;
 
     #[test]

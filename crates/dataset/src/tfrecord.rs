@@ -9,9 +9,9 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fs_err as fs;
 
 use crate::crc::combine;
+use crate::files;
 use crate::publish::Draft;
 use crate::{Error, Result};
 
@@ -74,7 +74,7 @@ const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// Reads records and checks both of their checksums.
 #[derive(Debug)]
 pub struct RecordReader {
-    file: fs::File,
+    file: files::File,
     path: PathBuf,
     /// Bytes of the file from `offset` on that are in memory. Records are parts of it, nothing is copied.
     ahead: Bytes,
@@ -89,7 +89,7 @@ impl RecordReader {
     /// Opens `path`.
     pub fn open(path: &Path) -> Result<Self> {
         Ok(Self {
-            file: fs::File::open(path)?,
+            file: files::File::open(path)?,
             path: path.into(),
             ahead: Bytes::new(),
             offset: 0,
@@ -138,12 +138,11 @@ impl RecordReader {
         }
         let mut ahead = Vec::with_capacity(bytes.clamp(AHEAD_BYTES, AHEAD_BYTES_MAX));
         ahead.extend_from_slice(&self.ahead);
-        let read = |ahead: &mut Vec<u8>| -> io::Result<()> {
-            let mut file = self.file.file();
-            file.seek(io::SeekFrom::Start(self.offset + ahead.len() as u64))?;
+        let mut read = |ahead: &mut Vec<u8>| -> io::Result<()> {
+            self.file.seek(io::SeekFrom::Start(self.offset + ahead.len() as u64))?;
             let missing = bytes.max(AHEAD_BYTES) - ahead.len();
             // What is cut off is not worth memory for its whole length.
-            file.take(missing as u64).read_to_end(ahead).map(drop)
+            self.file.by_ref().take(missing as u64).read_to_end(ahead).map(drop)
         };
         read(&mut ahead).map_err(|error| error.to_string())?;
         self.ahead = ahead.into();
@@ -193,6 +192,7 @@ impl Iterator for RecordReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     #[test]
     fn a_flipped_bit_and_a_cut_are_found_with_their_place() {

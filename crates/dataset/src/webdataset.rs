@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-
+use crate::files;
 use crate::members::Members;
 use crate::publish::{Draft, FileEntry};
 use crate::{Error, Result};
@@ -87,7 +86,7 @@ pub(crate) fn split_name(name: &str) -> Option<(&str, &str)> {
 /// Reads some bytes of a file, for a picture whose place in its shard is known.
 pub fn read_range(path: &Path, offset: u64, bytes: usize) -> Result<Vec<u8>> {
     use std::io::{Seek, SeekFrom};
-    let mut file = fs::File::open(path)?;
+    let mut file = files::File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut content = Vec::new();
     file.take(bytes as u64).read_to_end(&mut content)?;
@@ -106,6 +105,7 @@ pub fn tar_path(folder: &Path, id: crate::ShardId) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     fn shard(folder: &Path) -> (PathBuf, u64) {
         let path = folder.join("00000.tar");

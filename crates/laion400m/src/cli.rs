@@ -3,6 +3,7 @@
 mod model;
 mod search;
 mod serve;
+mod storage;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,9 +14,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use model::{Devices, Model, Precision};
 pub(crate) use search::{Modality, Search};
 pub(crate) use serve::{Listen, LogFormat, Serve};
+pub(crate) use storage::Storage;
 
 /// Builds CLIP-filtered image-text datasets such as LAION-400M out of web crawls, packs them for training, and lets
 /// people search them.
+///
+/// Inputs, outputs and run folders may be in object stores: s3://bucket/path, gs://, az://, and to be read http(s)://.
 ///
 /// Data goes to stdout, progress and words to stderr. The exit status is 0 when all is done, 1 when it is done but
 /// rows failed, 2 when it could not be done.
@@ -24,6 +28,8 @@ pub(crate) use serve::{Listen, LogFormat, Serve};
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) storage: Storage,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -12,6 +12,8 @@ mod tally;
 use std::process::ExitCode;
 
 use clap::Parser;
+use dataset::files;
+use pipeline::remote;
 
 use cli::Cli;
 use printer::Printer;
@@ -31,7 +33,10 @@ enum Ended {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // `file://` is a path like any other.
+    let cli = Cli::parse_from(std::env::args_os().map(|argument| files::plain(argument.into())));
+    let cache = cli.storage.cache.clone().unwrap_or_else(remote::default_cache);
+    remote::install(&cache, cli.storage.cache_bytes);
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
     match cli.command.log_format() {
         Some(cli::LogFormat::Json) => log.json().flatten_event(true).init(),

@@ -8,7 +8,7 @@
 
 #![forbid(unsafe_code)]
 
-mod remote;
+pub mod remote;
 mod tls;
 
 pub mod collect;

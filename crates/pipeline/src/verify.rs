@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use dataset::croissant::{self, CROISSANT};
+use dataset::files;
 use dataset::npy::MatrixReader;
 use dataset::tfds::{Config, DATASET, TfdsReader, VERSION};
 use dataset::{Counts, EmbeddingFiles, Marker, Packages, Result, Run, file_crc32c, file_sha256, list_shards};
-use fs_err as fs;
 use serde::Serialize;
 
 use crate::build::Recipe;
@@ -45,7 +45,7 @@ impl Checked {
         }
         for file in &marker.files {
             let there = path.parent().unwrap_or(Path::new(".")).join(&file.name);
-            if !there.exists() && may_lack.is_some_and(|ending| file.name.ends_with(ending)) {
+            if !files::exists(&there) && may_lack.is_some_and(|ending| file.name.ends_with(ending)) {
                 continue;
             }
             self.files += 1;
@@ -64,7 +64,7 @@ impl Checked {
 pub fn run(run: &Run) -> Result<Checked> {
     let mut checked = Checked::default();
     // Stages that were run one by one leave no recipe, and no tar is removed.
-    let keeps_images = !run.recipe().exists() || Recipe::read(&run.recipe())?.keep_images;
+    let keeps_images = !files::exists(run.recipe()) || Recipe::read(&run.recipe())?.keep_images;
     let may_lack = (!keeps_images).then_some(".tar");
     let pairs = run.pairs().join(collect::MARKER);
     let collected = checked.marker(&pairs, None);
@@ -98,7 +98,9 @@ pub fn run(run: &Run) -> Result<Checked> {
         let path = run.packages().tfds().join(format!("{DATASET}-{}.json", config.name()));
         // Embeddings are not packed where they have another length than the catalogue's; and whoever has asked for
         // other packages may have none of TFDS.
-        if !path.exists() && (config == Config::Embeddings || (!described.is_empty() && !packages.tfds().exists())) {
+        if !files::exists(&path)
+            && (config == Config::Embeddings || (!described.is_empty() && !files::exists(packages.tfds())))
+        {
             continue;
         }
         if let Some(counts) = checked.marker(&path, None) {
@@ -119,7 +121,7 @@ pub fn run(run: &Run) -> Result<Checked> {
         }
     }
     let index = run.index().join("index.json");
-    if index.exists() {
+    if files::exists(&index) {
         checked.marker(&index, None);
     }
     Ok(checked)
@@ -128,23 +130,23 @@ pub fn run(run: &Run) -> Result<Checked> {
 /// The markers of packages that are made, or described, as a whole.
 fn described(packages: &Packages) -> Vec<PathBuf> {
     let of = |format: &Format| packages.folder().join(format!("{}.json", format.folder()));
-    Format::ALL.iter().map(of).filter(|path| path.exists()).collect()
+    Format::ALL.iter().map(of).filter(|path| files::exists(path)).collect()
 }
 
 /// Checks a folder that is no run, if it is one that holds packages or is one itself: every file against the SHA-256 in
 /// `croissant.json`, against markers where they stand, and every record of TFDS. `None` if it is nothing of the kind.
 pub fn packages(folder: &Path) -> Result<Option<Checked>> {
     let mut checked = Checked::default();
-    if folder.join("dataset_info.json").exists() {
+    if files::exists(folder.join("dataset_info.json")) {
         checked = tfds(folder);
-    } else if !folder.join(CROISSANT).exists() {
+    } else if !files::exists(folder.join(CROISSANT)) {
         let mut markers = described(&Packages::new(folder));
         let tfds = Config::ALL.map(|config| folder.join(format!("{DATASET}-{}.json", config.name())));
-        markers.extend(tfds.into_iter().filter(|path| path.exists()));
+        markers.extend(tfds.into_iter().filter(|path| files::exists(path)));
         markers.iter().for_each(|path| drop(checked.marker(path, None)));
         return Ok((!markers.is_empty()).then_some(checked));
     }
-    if folder.join(CROISSANT).exists() {
+    if files::exists(folder.join(CROISSANT)) {
         for (name, expected) in croissant::read(folder)? {
             checked.files += 1;
             let path = folder.join(name);
@@ -183,7 +185,7 @@ pub fn tfds(folder: &Path) -> Checked {
 
 fn embeddings(files: &EmbeddingFiles, checked: &mut Checked) {
     for path in [&files.image, &files.text] {
-        if fs::metadata(path).is_err() {
+        if !files::exists(path) {
             continue; // its marker has said so
         }
         let all = MatrixReader::open(path).and_then(|mut matrix| {

@@ -11,10 +11,10 @@ mod packages;
 
 use std::path::{Component, Path};
 
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::files;
 use crate::publish::{FileEntry, file_sha256, publish};
 use crate::tfds::{CITATION, HOMEPAGE};
 use crate::{Error, Result};
@@ -305,11 +305,11 @@ struct ListedFile {
 /// The files that the document in `folder` names, with their SHA-256 as it says. Only paths below `folder` are given.
 pub fn read(folder: &Path) -> Result<Vec<(String, String)>> {
     let path = folder.join(CROISSANT);
-    let bytes = fs::metadata(&path)?.len();
+    let bytes = files::length(&path)?;
     if bytes > DOCUMENT_BYTES_MAX {
         return Err(Error::format(&path, format!("{bytes} bytes, at most {DOCUMENT_BYTES_MAX} are read")));
     }
-    let listed: Listed = serde_json::from_slice(&fs::read(&path)?).map_err(|error| Error::format(&path, error))?;
+    let listed: Listed = serde_json::from_slice(&files::read(&path)?).map_err(|error| Error::format(&path, error))?;
     let mut files = Vec::new();
     for file in listed.distribution {
         let (Some(name), Some(sha256)) = (file.content_url, file.sha256) else { continue };
@@ -324,6 +324,7 @@ pub fn read(folder: &Path) -> Result<Vec<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     #[test]
     fn a_document_names_every_file_with_its_hash() {

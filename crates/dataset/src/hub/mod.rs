@@ -11,7 +11,6 @@ mod columns;
 
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
@@ -19,6 +18,7 @@ use parquet::file::properties::{CdcOptions, WriterProperties, WriterPropertiesBu
 use parquet::schema::types::ColumnPath;
 
 use crate::croissant::Origin;
+use crate::files;
 use crate::publish::{Draft, FileEntry, publish};
 use crate::tfds::Example;
 use crate::{Counts, Error, Nsfw, Result};
@@ -138,17 +138,17 @@ impl HubWriter {
             self.shards.push(self.published(writer)?);
         }
         let (parts, data) = (self.folder.join(".shards"), self.folder.join("data"));
-        fs::create_dir_all(&data)?;
+        files::create_dir_all(&data)?;
         let shards = self.shards.len();
         let mut files = Vec::with_capacity(shards + 1);
         for (number, mut file) in std::mem::take(&mut self.shards).into_iter().enumerate() {
             let name = format!("train-{number:05}-of-{shards:05}.parquet");
-            fs::rename(parts.join(&file.name), data.join(&name))?;
+            files::rename(parts.join(&file.name), data.join(&name))?;
             file.name = name;
             files.push(file.below("data"));
         }
-        fs::remove_dir_all(&parts)?;
-        fs::File::open(&data)?.sync_all()?;
+        files::remove_dir_all(&parts)?;
+        files::sync_names(&data)?;
         let card = card::Card {
             columns: self.columns,
             origin,
@@ -166,6 +166,7 @@ impl HubWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
     use half::f16;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

@@ -11,9 +11,9 @@ use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
-use fs_err as fs;
 
 use super::IndexedRow;
+use crate::files;
 use crate::publish::{Draft, FileEntry};
 use crate::{Error, Result};
 
@@ -99,7 +99,7 @@ impl RowStore {
     /// Opens the file; it stays open.
     pub fn open(path: &Path) -> Result<Self> {
         let reader = || {
-            let file = BufReader::new(fs::File::open(path)?.into_file());
+            let file = BufReader::new(files::File::open(path)?.into_local()?);
             FileReader::try_new(file, None).map_err(|error| Error::format(path, error))
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -37,11 +37,11 @@ mod tar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use self::join::Embeddings;
 use self::source::Shard;
+use crate::files;
 use crate::released::EmbeddingShard;
 use crate::tfds::{self, Config, FEATURES, Info, shard_name};
 use crate::{Error, Result};
@@ -164,7 +164,7 @@ impl Dataset {
     /// of `img_emb_N.npy`, `text_emb_N.npy` and `metadata_N.parquet`.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut in_sequence = false;
-        let (shards, shard_lengths): (Vec<_>, Vec<_>) = if folder.join("dataset_info.json").exists() {
+        let (shards, shard_lengths): (Vec<_>, Vec<_>) = if files::exists(folder.join("dataset_info.json")) {
             let info = Info::read(folder)?;
             in_sequence = !info.shuffled;
             let (format, count) = (info.formats[0], info.shard_lengths.len());
@@ -317,8 +317,8 @@ impl Dataset {
 /// The tars of a folder, by name.
 fn tars(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+    for entry in files::list(folder)? {
+        let path = entry.path;
         found.extend(Some(path).filter(|path| path.extension().is_some_and(|ending| ending == "tar")));
     }
     found.sort_unstable();

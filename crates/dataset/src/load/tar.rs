@@ -1,12 +1,11 @@
 //! Samples of a WebDataset shard by their number: those with a picture, in the order of the tar.
 
 use std::collections::HashMap;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
 use serde::Deserialize;
 
+use crate::files;
 use crate::members::Members;
 use crate::released::ReleasedRow;
 use crate::tfds::Example;
@@ -19,7 +18,7 @@ const PICTURES: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp"];
 /// A shard whose members' places are known.
 #[derive(Debug)]
 pub(super) struct TarShard {
-    file: fs::File,
+    file: files::File,
     samples: Vec<Sample>,
 }
 
@@ -61,7 +60,7 @@ impl TarShard {
             }
         }
         samples.extend(Some(sample).filter(|done| done.picture.is_some()));
-        Ok(Self { file: fs::File::open(path)?, samples })
+        Ok(Self { file: files::File::open(path)?, samples })
     }
 
     /// Samples with a picture.
@@ -76,7 +75,7 @@ impl TarShard {
         let sample = sample.ok_or_else(|| format!("it holds {}", self.samples.len()))?;
         let read = |member: Member| {
             let mut content = vec![0; member.bytes as usize];
-            let read = self.file.file().read_exact_at(&mut content, member.offset);
+            let read = self.file.read_exact_at(&mut content, member.offset);
             read.map(|()| content).map_err(|error| format!("byte {}: {error}", member.offset))
         };
         let json = sample.json.map(read).transpose()?;
@@ -97,7 +96,7 @@ impl TarShard {
 /// Samples of each tar of a folder: as `sizes.json` says, which open_clip reads, too, or else by their headers.
 pub(super) fn lengths(folder: &Path, tars: &[PathBuf]) -> Result<Vec<u64>> {
     let path = folder.join("sizes.json");
-    let known: HashMap<String, u64> = match fs::read(&path) {
+    let known: HashMap<String, u64> = match files::read(&path) {
         Ok(json) => serde_json::from_slice(&json).map_err(|error| Error::format(&path, error))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => HashMap::new(),
         Err(error) => return Err(error.into()),

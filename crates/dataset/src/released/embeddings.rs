@@ -6,6 +6,7 @@ use half::f16;
 
 use super::row::{COLUMNS, Columns};
 use super::{Found, Outcome, present};
+use crate::files;
 use crate::npy::MatrixReader;
 use crate::run::{matrices, numbers};
 use crate::table::Batches;
@@ -29,7 +30,7 @@ impl EmbeddingShard {
     /// Shards whose files lie in `folder`, or in its folders `img_emb`, `text_emb` and `metadata`. clip-retrieval pads
     /// the numbers with zeros once there are ten.
     pub(crate) fn list(folder: &Path) -> Result<Vec<Self>> {
-        let nested = folder.join("img_emb").is_dir();
+        let nested = files::is_dir(folder.join("img_emb"));
         let place = |kind: &str| if nested { folder.join(kind) } else { folder.to_owned() };
         let shard = |(number, digits): (u32, String)| {
             let file = |kind: &str, ending| present(place(kind).join(format!("{kind}_{digits}.{ending}")));

@@ -7,9 +7,9 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::DataType;
-use fs_err as fs;
 
 use super::{Outcome, ReleasedRow};
+use crate::files;
 use crate::row::FromBatch;
 use crate::table::TableReader;
 use crate::{Error, Result, Status};
@@ -53,14 +53,13 @@ impl MetadataPart {
     /// Every `part-*.parquet` of a folder, in order of the names; or `path` itself, if it is a file.
     pub(super) fn list(path: &Path) -> Result<Vec<Self>> {
         let mut tables = Vec::new();
-        if path.is_file() {
+        if files::is_file(path) {
             tables.push(path.to_owned());
         } else {
-            for entry in fs::read_dir(path)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                if name.to_str().is_some_and(|name| name.starts_with("part-") && name.ends_with(".parquet")) {
-                    tables.push(entry.path());
+            for entry in files::list(path)? {
+                let name = entry.path.file_name().and_then(|name| name.to_str());
+                if name.is_some_and(|name| name.starts_with("part-") && name.ends_with(".parquet")) {
+                    tables.push(entry.path);
                 }
             }
         }

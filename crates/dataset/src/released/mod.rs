@@ -14,8 +14,6 @@ mod row;
 
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-
 pub use embeddings::EmbeddingShard;
 pub(crate) use images::Key;
 pub use images::{ImageShard, Join};
@@ -24,6 +22,7 @@ pub use row::ReleasedRow;
 pub(crate) use row::{numbers as number_column, size, texts as text_column};
 
 use crate::croissant::Origin;
+use crate::files;
 use crate::table::TableReader;
 use crate::tfds::{Content, Example};
 use crate::{Error, Result, Status};
@@ -52,7 +51,7 @@ impl Released {
     /// Looks at the names in `folder`, which may also be one table of the release's metadata. A shard that lacks one of
     /// its files is an error that names the file.
     pub fn find(folder: &Path) -> Result<Self> {
-        if folder.is_file() {
+        if files::is_file(folder) {
             return Self::metadata(folder);
         }
         let images = ImageShard::list(folder)?;
@@ -111,6 +110,6 @@ impl Released {
 
 /// `path`, if it is there.
 fn present(path: PathBuf) -> Result<PathBuf> {
-    fs::metadata(&path)?;
+    files::length(&path)?;
     Ok(path)
 }

@@ -18,9 +18,8 @@ mod table;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-
 use crate::carried::Object;
+use crate::files;
 use crate::schema::{EmbeddingRow, hex, uid};
 use crate::table::Batches;
 use crate::webdataset::read_samples;
@@ -83,7 +82,7 @@ pub enum Found {
 impl SampleShard {
     /// The shards of a folder, or the one that a tar or table is.
     pub fn list(input: &Path) -> Result<Vec<Self>> {
-        if fs::metadata(input)?.is_file() {
+        if files::is_file(input) {
             let stem = input.with_extension("");
             let number = stem.file_name().and_then(|name| name.to_str()).and_then(number).unwrap_or_default();
             return Ok(vec![Self { id: ShardId(number), place: Place::Stem(stem) }]);
@@ -122,7 +121,7 @@ impl SampleShard {
     /// The table, if there is one.
     fn table(&self) -> Option<PathBuf> {
         let Place::Stem(stem) = &self.place else { return None };
-        Some(beside(stem, "parquet")).filter(|table| table.exists())
+        Some(beside(stem, "parquet")).filter(|table| files::exists(table))
     }
 
     /// What results of this shard depend on: the content of the table; names and lengths where there is none, since to hash
@@ -135,7 +134,7 @@ impl SampleShard {
             Place::Stem(stem) => {
                 let tar = beside(stem, "tar");
                 let name = tar.file_name().unwrap_or_default().to_string_lossy();
-                Ok(vec![format!("{name}: {} bytes", fs::metadata(&tar)?.len())])
+                Ok(vec![format!("{name}: {} bytes", files::length(&tar)?)])
             }
             Place::Loose(files) => files.described().map(|described| vec![described]),
         }
@@ -277,21 +276,21 @@ fn found(told: Told, image_path: String, key: String, number: usize, picture: Ve
 /// How the pictures lie of a shard whose files start so.
 fn form(stem: &Path) -> Result<Form> {
     let (tar, records, table) = (beside(stem, "tar"), beside(stem, "tfrecord"), beside(stem, "parquet"));
-    if tar.exists() {
+    if files::exists(&tar) {
         return Ok(Form::Tar(tar));
     }
-    if stem.is_dir() {
+    if files::is_dir(stem) {
         return Ok(Form::Files(stem.into()));
     }
-    if records.exists() {
+    if files::exists(&records) {
         return Ok(Form::Records(records));
     }
-    if table.exists()
+    if files::exists(&table)
         && let Some(name) = source::picture_column(&table)?
     {
         return Ok(Form::Column(name));
     }
-    let _ = fs::metadata(&tar)?; // whose error says what is missing
+    let _ = files::length(&tar)?; // whose error says what is missing
     Ok(Form::Tar(tar))
 }
 
@@ -305,12 +304,12 @@ fn beside(stem: &Path, ending: &str) -> PathBuf {
 /// Names of the files with this ending, without it.
 fn stems(folder: &Path, ending: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+    for entry in files::list(folder)? {
+        let path = entry.path;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let stem = name.strip_suffix(ending).and_then(|name| name.strip_suffix('.'));
         found.extend(
-            stem.filter(|stem| !stem.is_empty() && !stem.starts_with('.') && path.is_file()).map(str::to_owned),
+            stem.filter(|stem| !stem.is_empty() && !stem.starts_with('.') && files::is_file(&path)).map(str::to_owned),
         );
     }
     Ok(found)

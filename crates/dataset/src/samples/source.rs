@@ -11,6 +11,7 @@ use fs_err as fs;
 use sha2::{Digest, Sha256};
 
 use super::{ENDINGS, HashMap, hex};
+use crate::files;
 use crate::proto::{self, Feature};
 use crate::table::Batches;
 use crate::tfrecord::RecordReader;
@@ -80,7 +81,7 @@ impl Files {
         let mut hash = Sha256::new();
         for sample in &self.names {
             for (ending, path) in self.paths(sample) {
-                hash.update(format!("{}.{ending}: {} bytes\n", sample.0, fs::metadata(&path)?.len()));
+                hash.update(format!("{}.{ending}: {} bytes\n", sample.0, files::length(&path)?));
             }
         }
         Ok(format!("{} samples, {}", self.names.len(), hex(&hash.finalize())))
@@ -90,11 +91,11 @@ impl Files {
         for sample in &self.names {
             let mut files = HashMap::new();
             for (ending, path) in self.paths(sample) {
-                let bytes = fs::metadata(&path)?.len();
+                let bytes = files::length(&path)?;
                 if bytes > FILE_BYTES_MAX {
                     return Err(Error::format(&path, format!("{bytes} bytes, over the limit of {FILE_BYTES_MAX}")));
                 }
-                files.insert(ending.to_ascii_lowercase(), fs::read(path)?);
+                files.insert(ending.to_ascii_lowercase(), files::read(path)?);
             }
             let key = &sample.0;
             let picture = |wanted: &&str| sample.1.iter().find(|ending| ending.eq_ignore_ascii_case(wanted));
@@ -127,21 +128,20 @@ fn is_picture(ending: &str) -> bool {
 fn list(root: &Path, folder: &Path, names: &mut BTreeMap<String, Vec<String>>) -> Result<()> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let path = entry.path();
+        for entry in files::list(&folder)? {
+            let path = entry.path;
             let below = path.strip_prefix(root).unwrap_or(&path);
             let Some(name) = below.to_str() else {
                 return Err(Error::Invalid(format!("read {}: the name is not text", path.display())));
             };
-            if entry.file_name().to_string_lossy().starts_with('.') {
+            if path.file_name().unwrap_or_default().to_string_lossy().starts_with('.') {
                 continue;
             }
-            if entry.file_type()?.is_dir() {
+            if entry.is_dir {
                 folders.push(path);
             } else if let Some((key, ending)) = name.rsplit_once('.')
                 && (is_picture(ending) || ["txt", "json"].iter().any(|known| known.eq_ignore_ascii_case(ending)))
-                && fs::metadata(&path)?.is_file()
+                && (files::is_remote(&path) || fs::metadata(&path)?.is_file())
             {
                 names.entry(key.into()).or_default().push(ending.into());
             }

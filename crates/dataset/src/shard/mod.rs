@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::carried::{self, Object};
+use crate::files;
 use crate::proto::{self, Feature};
-use crate::publish::Draft;
+use crate::publish::{Draft, publish};
 use crate::row::Row;
 use crate::schema::ImageRow;
 use crate::table::{TableWriter, beside, joined, snappy, write_error};
@@ -205,7 +206,7 @@ fn example(described: &Described<'_>, ending: &str, picture: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A folder that appears whole. Its files are on the disk when their lengths are as the marker says.
+/// A folder that appears whole; in a store, file by file. Its files are there when their lengths are as the marker says.
 #[derive(Debug)]
 struct Folder {
     temporary: PathBuf,
@@ -215,26 +216,28 @@ struct Folder {
 
 impl Folder {
     fn create(folder: &Path, id: ShardId) -> Result<Self> {
-        let temporary = folder.join(format!(".{id}.tmp"));
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary)?;
+        let path = folder.join(id.to_string());
+        let temporary = if files::is_remote(folder) { path.clone() } else { folder.join(format!(".{id}.tmp")) };
+        if files::exists(&temporary) {
+            files::remove_dir_all(&temporary)?;
         }
-        fs::create_dir_all(&temporary)?;
-        Ok(Self { temporary, path: folder.join(id.to_string()), files: Vec::new() })
+        files::create_dir_all(&temporary)?;
+        Ok(Self { temporary, path, files: Vec::new() })
     }
 
     fn push(&mut self, name: String, content: &[u8]) -> Result<()> {
-        fs::write(self.temporary.join(&name), content)?;
-        let crc32c = crate::schema::hex(&crc32c::crc32c(content).to_be_bytes());
-        self.files.push(FileEntry { name, bytes: content.len() as u64, crc32c });
-        Ok(())
+        let path = self.temporary.join(name);
+        self.files.push(FileEntry::of(&path, content));
+        if files::is_remote(&path) { publish(&path, content).map(drop) } else { Ok(fs::write(path, content)?) }
     }
 
     fn publish(self) -> Result<Vec<FileEntry>> {
-        if self.path.exists() {
-            fs::remove_dir_all(&self.path)?;
+        if self.temporary != self.path {
+            if self.path.exists() {
+                fs::remove_dir_all(&self.path)?;
+            }
+            fs::rename(&self.temporary, &self.path)?;
         }
-        fs::rename(&self.temporary, &self.path)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         Ok(self.files.into_iter().map(|file| file.below(&name)).collect())
     }
@@ -346,6 +349,7 @@ mod tests {
     use crate::schema::Pair;
     use crate::table::further_columns;
     use crate::{Failure, Reason, SampleKey, Status, file_crc32c};
+    use fs_err as fs;
 
     fn row(number: u32, caption: &str, status: Status) -> ImageRow {
         let url = format!("http://a.com/{number}");

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use fs_err as fs;
 
 use super::Layout;
+use crate::files;
 use crate::members::Members;
 use crate::proto::{self, Feature};
 use crate::row::FromBatch;
@@ -73,7 +73,7 @@ impl ShardReader {
         let name = format!("{}.{}", row.key, self.ending);
         let (found, place) = match &mut self.pictures {
             Pictures::Column => (picture, &self.path),
-            Pictures::Files(folder) => (Some(fs::read(folder.join(&name))?), &*folder),
+            Pictures::Files(folder) => (Some(files::read(folder.join(&name))?), &*folder),
             Pictures::Tar(members, path) => {
                 let mut found = None;
                 while let (None, Some(member)) = (&found, members.next()?) {

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::features::Config;
 use super::records::FileFormat;
+use crate::files;
 use crate::{Error, Result};
 
 /// The name in the catalogue.
@@ -75,7 +75,7 @@ impl Info {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("dataset_info.json");
         let wrong = |cause: &dyn ToString| Error::format(&path, cause.to_string());
-        let info: Value = serde_json::from_slice(&fs::read(&path)?).map_err(|error| wrong(&error))?;
+        let info: Value = serde_json::from_slice(&files::read(&path)?).map_err(|error| wrong(&error))?;
         let splits = info["splits"].as_array().into_iter().flatten();
         let split = splits.into_iter().find(|split| split["name"] == SPLIT);
         let split = split.ok_or_else(|| wrong(&format!("no split {SPLIT:?}")))?;

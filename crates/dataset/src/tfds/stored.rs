@@ -7,12 +7,10 @@
 //! Features stand in the order of their names: a picture or the image embedding goes behind the first one, which is the
 //! caption, and the text embedding before the last one, which is the URL.
 
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-
 use super::features::Example;
+use crate::files;
 use crate::proto::{BYTES, FLOATS, field_len, put_half_bytes, put_head, put_value, take_varint, value_len};
 use crate::{Error, Result};
 
@@ -154,7 +152,7 @@ fn text_and_numbers(example: &Example) -> Example {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     paths: Vec<PathBuf>,
-    open: std::collections::HashMap<u32, fs::File>,
+    open: std::collections::HashMap<u32, files::File>,
 }
 
 /// Files that are kept open; the usual limit of a process is 1,024.
@@ -174,11 +172,11 @@ impl Files {
             if self.open.len() == OPEN_MAX {
                 self.open.clear();
             }
-            self.open.insert(number, fs::File::open(path)?);
+            self.open.insert(number, files::File::open(path)?);
         }
         let start = out.len();
         out.resize(start + bytes, 0);
-        let read = self.open[&number].file().read_exact_at(&mut out[start..], offset);
+        let read = self.open[&number].read_exact_at(&mut out[start..], offset);
         read.map_err(|error| Error::format(path, format!("{bytes} bytes at byte {offset} are gone: {error}")))
     }
 }
@@ -187,6 +185,7 @@ impl Files {
 mod tests {
     use super::*;
     use crate::Nsfw;
+    use fs_err as fs;
     use half::f16;
 
     fn example(image: Option<Vec<u8>>, embeddings: Option<(Vec<f16>, Vec<f16>)>) -> Example {

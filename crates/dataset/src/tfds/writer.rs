@@ -12,6 +12,7 @@ use super::info::{Info, ascii_json, dataset_info, folder, shard_name};
 use super::records::{FileFormat, ShardReader, ShardWriter};
 use super::shuffle::{hash_key, shard_count, shard_of};
 use super::stored::{Content, Files, put_record, store};
+use crate::files;
 use crate::label::Nsfw;
 use crate::publish::{FileEntry, publish, remove_temporary};
 use crate::tfrecord::FRAME_BYTES;
@@ -192,7 +193,7 @@ impl Shards {
         let Self { formats, lengths, mut files, .. } = self;
         for (number, file) in files.iter_mut().enumerate() {
             let name = shard_name(formats[number % formats.len()], number / formats.len(), lengths.len());
-            fs::rename(self.folder.join(&file.name), folder.join(&name))?;
+            files::rename(self.folder.join(&file.name), folder.join(&name))?;
             file.name = name;
         }
         Ok((files, lengths))
@@ -205,14 +206,16 @@ impl TfdsWriter {
     /// examples.
     pub fn create(data: &Path, config: Config, formats: &[FileFormat], expected_bytes: u64) -> Result<Self> {
         let folder = folder(data, config);
-        let spill = folder.join(".unsorted");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?; // half-written: a whole one is never written again
+        let unsorted = folder.join(".unsorted");
+        if files::exists(&folder) {
+            files::remove_dir_all(&folder)?; // half-written: a whole one is never written again
         }
+        files::create_dir_all(&unsorted)?;
+        let spill = files::scratch(&unsorted)?;
         fs::create_dir_all(&spill)?;
         let count = (expected_bytes / BUCKET_BYTES + 1).clamp(1, BUCKETS_MAX).next_power_of_two();
         let formats = if formats.is_empty() { vec![FileFormat::default()] } else { formats.to_vec() };
-        let shards = Shards { formats, folder: spill.clone(), open: None, lengths: Vec::new(), files: Vec::new() };
+        let shards = Shards { formats, folder: unsorted, open: None, lengths: Vec::new(), files: Vec::new() };
         Ok(Self {
             config,
             folder,
@@ -315,9 +318,12 @@ impl TfdsWriter {
             next = next_batch(&mut waiting, memory_bytes)?;
         }
         let data = &folder;
-        let formats = shards.formats.clone();
+        let (formats, unsorted) = (shards.formats.clone(), shards.folder.clone());
         let (mut files, lengths) = shards.finish(data)?;
-        fs::remove_dir_all(&spill)?;
+        files::remove_dir_all(&unsorted)?;
+        if spill.exists() {
+            fs::remove_dir_all(&spill)?; // elsewhere, if the dataset is in a store
+        }
         remove_temporary(data)?;
         let labels: String = Nsfw::ALL.iter().map(|tag| format!("{}\n", tag.name())).collect();
         files.push(publish(&data.join("features.json"), ascii_json(&features_json(config), 4).as_bytes())?);
@@ -385,6 +391,7 @@ impl Iterator for TfdsReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     /// The bytes of the one shard of 500 examples, sorted in buckets of so many bytes, expecting so many.
     fn shard(memory_bytes: usize, expected_bytes: u64) -> Vec<u8> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clip::Clip;
 use dataset::schema::KeptRow;
 use dataset::table::TableReader;
-use dataset::{Embedder, Run, list_shards, publish};
+use dataset::{Embedder, Run, files, list_shards, publish};
 use miniweb::{Settings, World};
 use pipeline::build::{Recipe, Truth};
 use pipeline::filter::Scorers;
@@ -30,7 +30,7 @@ struct Made {
 
 pub(super) fn run(options: &Demo, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.output);
-    let crawl = options.output.join("crawl");
+    let crawl = files::scratch(&options.output.join("crawl"))?; // of a run in a store it is here all the same
     let (settings, listener) = settle(options, &crawl)?;
     let world = Arc::new(World::new(settings));
     if !crawl.join("recipe.toml").exists() {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use dataset::files;
 use dataset::indexed::IndexedRow;
 use dataset::webdataset::{read_range, tar_path};
 use dataset::{Embedder, Embedding, Run, SampleKey, publish};
@@ -61,7 +62,7 @@ fn wanted(options: &Search, index: &Index, clip: &dyn Embedder) -> Result<Embedd
         parts.extend(clip.texts(&texts)?.into_iter().zip(weights));
     }
     if let Some(path) = &options.image {
-        let bytes = fs_err::read(path)?;
+        let bytes = files::read(path)?;
         let pixels = query::picture(&bytes).with_context(|| path.display().to_string())?;
         parts.push((clip.images(&[pixels])?.remove(0), 1.0));
     }

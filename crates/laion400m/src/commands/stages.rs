@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use dataset::files;
 use dataset::released::Join;
 use dataset::tfds::FileFormat;
 use dataset::{EmbeddingFiles, Packages, Reason, Run, Summary};
@@ -20,7 +21,7 @@ use crate::printer::Printer;
 /// The settings of `--config`, or the recipe's.
 pub(super) fn settings<T: DeserializeOwned + Default>(settings: &Settings) -> Result<T> {
     let Some(path) = &settings.config else { return Ok(T::default()) };
-    let text = fs_err::read_to_string(path)?;
+    let text = files::read_to_string(path)?;
     toml::from_str(&text).with_context(|| format!("read {}", path.display()))
 }
 
@@ -143,7 +144,7 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
         wanted.push(format);
     }
     let run = Run::new(&options.input);
-    if run.curated().is_dir() {
+    if files::is_dir(run.curated()) {
         let input = options.input.display();
         ensure!(options.compat.is_none(), "--compat is for tars with tables, and {input} is a run");
         ensure!(!options.no_shuffle, "--no-shuffle is for files of other programs, and {input} is a run");
@@ -191,7 +192,7 @@ pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {
     let alone = EmbeddingFiles::are_in(&options.input);
     let output = options.output.unwrap_or_else(|| run.index());
     if let Some(list) = options.delete {
-        let text = fs_err::read_to_string(&list)?;
+        let text = files::read_to_string(&list)?;
         let keys: Vec<String> = text.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
         let index = search::Index::open(&output)?;
         index.delete(&keys)?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use dataset::files;
 use dataset::{EmbeddingFiles, Run, publish};
 use pipeline::build::{Recipe, Report};
 use pipeline::filter;
@@ -18,7 +19,7 @@ const BAR: u64 = 40;
 pub(super) fn run(options: &cli::Stats, printer: &Printer) -> Result<Ended> {
     let folder = &options.folder;
     let run = Run::new(folder);
-    if run.report().exists() {
+    if files::exists(run.report()) {
         return of_run(options, &run, printer);
     }
     if EmbeddingFiles::are_in(folder) {
@@ -26,7 +27,7 @@ pub(super) fn run(options: &cli::Stats, printer: &Printer) -> Result<Ended> {
         printer.data(&if printer.json() { serde_json::to_string(&calibration)? } else { compared(&calibration) })?;
         return Ok(Ended::Done);
     }
-    if !folder.join("dataset_info.json").exists() {
+    if !files::exists(folder.join("dataset_info.json")) {
         bail!(
             "{}: neither a finished run (report.json), nor a TFDS version folder, nor embeddings (metadata, img_emb, \
              text_emb)",
@@ -129,7 +130,7 @@ fn compared(calibration: &Calibration) -> String {
 
 /// `images/1.0.0`: the last two folders say which package it is.
 fn name(folder: &Path) -> String {
-    let whole = fs_err::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let whole = files::canonical(folder).unwrap_or_else(|_| folder.to_owned());
     let names: Vec<_> = whole.iter().map(|name| name.to_string_lossy()).collect();
     names[names.len().saturating_sub(2)..].join("/")
 }

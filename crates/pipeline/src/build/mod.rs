@@ -7,6 +7,7 @@ mod report;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
+use dataset::files;
 use dataset::schema::Pair;
 use dataset::table::TableReader;
 use dataset::tfds::FileFormat;
@@ -20,7 +21,6 @@ use crate::download::Downloader;
 use crate::filter::{Filter, Scorers};
 use crate::{collect, embed, filter, pack};
 
-pub(crate) use recipe::Pattern;
 pub use recipe::{Recipe, expand};
 pub use report::{Report, Truth};
 
@@ -34,7 +34,7 @@ pub fn run(
     run: &Run,
     progress: &dyn Progress,
 ) -> Result<Vec<Summary>> {
-    fs::create_dir_all(run.folder())?;
+    files::create_dir_all(run.folder())?;
     let _lock = lock(run)?;
     recipe.claim(run)?;
     let pairs = run.pairs();
@@ -57,12 +57,15 @@ pub fn run(
     ])
 }
 
-/// Keeps a second process out of the run folder for as long as the file is open.
-fn lock(run: &Run) -> Result<std::fs::File> {
+/// Keeps a second process out of a run folder of this machine for as long as the file is open.
+fn lock(run: &Run) -> Result<Option<std::fs::File>> {
+    if files::is_remote(run.folder()) {
+        return Ok(None); // two processes write the same, and every marker only once
+    }
     let path = run.folder().join(".lock");
     let file = fs::File::create(&path)?.into_file();
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => {
             Err(Error::Invalid(format!("{}: another process is building here", run.folder().display())))
         }
@@ -129,8 +132,9 @@ impl Work<'_> {
         let marker = Marker::of_shard(self.run.packages().folder(), id);
         let Some(packages) = Marker::read(&marker)? else { return Ok(None) };
         let curated = self.run.curated().join(format!("{id}.parquet"));
-        let sound =
-            packages.damaged(&marker).is_none() && curated.exists() && packages.inputs == [file_sha256(&curated)?];
+        let sound = packages.damaged(&marker).is_none()
+            && files::exists(&curated)
+            && packages.inputs == [file_sha256(&curated)?];
         let pairs = file_sha256(&self.run.pairs().join(format!("{id}.parquet")))?;
         let images = Marker::read(&Marker::of_shard(&self.run.images(), id))?;
         Ok(images.filter(|images| sound && images.inputs == [pairs]).map(|images| images.counts))
@@ -143,8 +147,8 @@ impl Work<'_> {
         let filtered = filter.shard(&embeddings, &self.run.curated(), id, &Silent)?;
         let packed = pack::pack_shard(self.run, &self.run.packages(), id, &pack::Format::OF_RUN, &Silent)?;
         let tar = tar_path(&images, id);
-        if !self.recipe.keep_images && tar.exists() {
-            fs::remove_file(tar)?;
+        if !self.recipe.keep_images && files::exists(&tar) {
+            files::remove_file(tar)?;
         }
         Ok([embedded, filtered, packed])
     }

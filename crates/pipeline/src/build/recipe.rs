@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use dataset::files;
 use dataset::picture::StoredFormat;
 use dataset::shard::Layout;
 use dataset::{Error, Result, Run, publish};
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::remote::is_remote;
 use crate::{collect, download, embed, filter};
 
 /// What `build` reads: where the crawl is, and the settings of every stage. What is left out is LAION-400M's.
@@ -50,7 +49,7 @@ impl Recipe {
 
     /// Reads a recipe.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)?;
+        let text = files::read_to_string(path)?;
         let recipe: Self = toml::from_str(&text).map_err(|error| Error::format(path, error))?;
         let download = &recipe.download;
         let packed = (download.output_format, download.encode_format) == (Layout::Webdataset, StoredFormat::Jpg);
@@ -72,15 +71,14 @@ impl Recipe {
 
     /// The archives, patterns expanded and listings read, in order.
     pub fn archives(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let place = |archive: &PathBuf| if is_remote(archive) { archive.clone() } else { folder.join(archive) };
-        let inputs: Vec<_> = self.archives.iter().map(place).collect();
+        let inputs: Vec<_> = self.archives.iter().map(|archive| files::relative_to(folder, archive)).collect();
         collect::archives(&inputs, &collect::Choice::default())
     }
 
     /// Puts the recipe into a run folder, or checks that the one there is the same.
     pub fn claim(&self, run: &Run) -> Result<()> {
         let path = run.recipe();
-        if !path.exists() {
+        if !files::exists(&path) {
             publish(&path, self.to_toml().as_bytes())?;
             return Ok(());
         }
@@ -93,38 +91,37 @@ impl Recipe {
 }
 
 /// A file name with one `*`, which stands for any letters.
-pub(crate) struct Pattern<'a>(&'a str, &'a str);
+struct Pattern<'a>(&'a str, &'a str);
 
 impl<'a> Pattern<'a> {
-    pub(crate) fn new(name: &'a str) -> Option<Self> {
+    fn new(name: &'a str) -> Option<Self> {
         name.split_once('*').map(|(start, end)| Self(start, end))
     }
 
-    pub(crate) fn matches(&self, name: &str) -> bool {
+    fn matches(&self, name: &str) -> bool {
         let Self(start, end) = self;
         name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
     }
 }
 
-/// The files a path means: itself, or all that fit the `*` of its last component, in order.
+/// The files a path means: itself, or all that fit the `*` of its last component, in order. A web server has no listing, so
+/// there the star stands for itself.
 pub fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let Some(pattern) = Pattern::new(name) else { return Ok(vec![path.into()]) };
+    let pattern = Pattern::new(name).filter(|_| !path.starts_with("http:") && !path.starts_with("https:"));
+    let Some(pattern) = pattern else { return Ok(vec![path.into()]) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches(name)) {
-            found.push(path);
-        }
-    }
+    let mut found: Vec<_> = files::list(folder)?.into_iter().map(|entry| entry.path).collect();
+    found.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| pattern.matches(name)));
     found.sort();
-    if found.is_empty() { Err(Error::Invalid(format!("{}: no such file", path.display()))) } else { Ok(found) }
+    let what = if files::is_remote(path) { "object" } else { "file" };
+    if found.is_empty() { Err(Error::Invalid(format!("{}: no such {what}", path.display()))) } else { Ok(found) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     #[test]
     fn what_a_recipe_leaves_out_is_laions() {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use dataset::files;
 use dataset::{Error, Result, Run, Summary, publish};
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 /// `report.json`.
@@ -29,7 +29,7 @@ impl Report {
     /// Reads the report of a run.
     pub fn read(run: &Run) -> Result<Self> {
         let path = run.report();
-        serde_json::from_slice(&fs::read(&path)?).map_err(|error| Error::format(&path, error))
+        serde_json::from_slice(&files::read(&path)?).map_err(|error| Error::format(&path, error))
     }
 
     /// Publishes `report.json` and `report.html`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use dataset::{Error, Result, spill};
+use dataset::{Error, Result, files, spill};
 use flate2::read::MultiGzDecoder;
 
 use crate::build::expand;
@@ -42,11 +42,9 @@ pub fn archives(inputs: &[PathBuf], choice: &Choice) -> Result<Vec<PathBuf>> {
         if name.ends_with(".paths") || name.ends_with(".paths.gz") {
             let slash = if choice.base.ends_with('/') { "" } else { "/" };
             found.extend(listing(input)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| {
-                let absolute = remote::is_remote(Path::new(line)) || line.starts_with('/');
+                let absolute = files::is_remote(Path::new(line)) || line.starts_with('/');
                 PathBuf::from(if absolute { line.to_owned() } else { format!("{}{slash}{line}", choice.base) })
             }));
-        } else if remote::is_remote(input) {
-            found.extend(remote::expand(input)?);
         } else {
             found.extend(expand(input)?);
         }

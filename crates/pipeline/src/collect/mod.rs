@@ -18,14 +18,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use dataset::files;
 use dataset::spill::PairView;
 use dataset::warc::WarcReader;
 use dataset::{Counts, Error, Marker, Progress, Reason, Result, SHARD_ROWS, ShardId, Stage, Status, Summary};
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use archive::{Done, Runs, Told};
 use deduplicate::{Source, deduplicate};
+use fs_err as fs;
 use rules::{Judge, Lists};
 
 use crate::remote;
@@ -122,7 +123,7 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
         return Err(Error::Invalid(format!("collect: language {unknown:?} is none of {known}")));
     }
     let marker = output.join(MARKER);
-    let folder = output.join(".runs");
+    let folder = files::scratch(&output.join(".runs"))?;
     let settings = serde_json::json!(config);
     let earlier = earlier_pairs(&config.against)?;
     let inputs: Vec<_> = archives.iter().chain(config.lists()).chain(&earlier).map(|path| remote::name(path)).collect();
@@ -195,23 +196,21 @@ fn name(path: &Path) -> String {
 
 /// The Parquet files of earlier runs, in order.
 fn earlier_pairs(against: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     for path in against {
-        let before = files.len();
-        if path.is_dir() {
-            for entry in fs::read_dir(path)? {
-                files.push(entry?.path());
-            }
-            files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+        let before = found.len();
+        if files::is_dir(path) {
+            found.extend(files::list(path)?.into_iter().map(|entry| entry.path));
+            found.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
         } else {
-            files.push(path.clone());
+            found.push(path.clone());
         }
-        if files.len() == before {
+        if found.len() == before {
             return Err(Error::Invalid(format!("collect: no Parquet files in {}", path.display())));
         }
     }
-    files.sort();
-    Ok(files)
+    found.sort();
+    Ok(found)
 }
 
 /// Collects every archive, as many at a time as there are processors, in their order.

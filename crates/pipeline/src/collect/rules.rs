@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 
+use dataset::files;
 use dataset::spill::{PairView, uid};
 use dataset::{Error, Reason, Result, Status};
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -84,7 +84,7 @@ impl Lists {
 
 /// The lines of a file but for empty ones and those that start with `#`.
 fn lines(path: &Path) -> Result<impl Iterator<Item = String>> {
-    let text = String::from_utf8(fs::read(path)?).map_err(|error| Error::format(path, error))?;
+    let text = String::from_utf8(files::read(path)?).map_err(|error| Error::format(path, error))?;
     let lines: Vec<_> = text.lines().map(str::trim).map(str::to_owned).collect();
     Ok(lines.into_iter().filter(|line| !line.is_empty() && !line.starts_with('#')))
 }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use dataset::files;
 use dataset::schema::{ImageRow, hex};
 use dataset::{Error, Reason, Result, Status, file_sha256};
-use fs_err as fs;
 use sha2::{Digest, Sha256};
 
 use super::{Config, client};
@@ -123,7 +123,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 /// Lines without white space around them, but for empty ones and those that start with `#`.
 fn each_line(path: &Path, mut each: impl FnMut(&str) -> Result<(), String>) -> Result<()> {
     use std::io::Read;
-    let mut lines = BufReader::new(fs::File::open(path)?);
+    let mut lines = BufReader::new(files::File::open(path)?);
     for number in 1u64.. {
         let mut line = Vec::new();
         if lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
@@ -144,6 +144,7 @@ fn each_line(path: &Path, mut each: impl FnMut(&str) -> Result<(), String>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fs_err as fs;
 
     fn blocked(hashes: &str, urls: &str, distance: u32) -> Result<Blocked> {
         read(hashes, urls, distance, false)

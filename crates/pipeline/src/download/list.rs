@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use dataset::carried::{self, Fields, Object};
+use dataset::files;
 use dataset::list::{ListColumns, ListReader, ListRow, MoreFields, is_list};
 use dataset::schema::{ImageRow, Pair, uid};
 use dataset::table::TableWriter;
 use dataset::{Counts, Error, Marker, Result, Row, SHARD_ROWS, ShardId, Status, file_sha256, remove_shards};
-use fs_err as fs;
 use serde_json::Value;
 
 use crate::remote;
@@ -22,7 +22,7 @@ pub fn pairs(lists: &[PathBuf], columns: &ListColumns, output: &Path) -> Result<
     let settings =
         serde_json::json!({"url_column": columns.url, "caption_column": columns.caption, "columns": columns.more});
     // By its content: people edit lists.
-    let input = |list: &PathBuf| if remote::is_remote(list) { Ok(remote::name(list)) } else { file_sha256(list) };
+    let input = |list: &PathBuf| if files::is_remote(list) { Ok(remote::name(list)) } else { file_sha256(list) };
     let inputs = lists.iter().map(input).collect::<Result<Vec<_>>>()?;
     if Marker::done(&marker, &settings, &inputs)?.is_some() {
         return Ok(());
@@ -129,13 +129,8 @@ fn pair(row: ListRow, archive: &str, number: i64) -> (Pair, Object) {
 pub fn lists(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut lists = Vec::new();
     for input in inputs {
-        if remote::is_remote(input) {
-            lists.extend(remote::expand(input)?);
-        } else if input.is_dir() {
-            let mut found = Vec::new();
-            for entry in fs::read_dir(input)? {
-                found.push(entry?.path());
-            }
+        if !is_list(input) && files::is_dir(input) {
+            let mut found: Vec<_> = files::list(input)?.into_iter().map(|entry| entry.path).collect();
             found.retain(|path| is_list(path));
             found.sort();
             lists.append(&mut found);
@@ -151,6 +146,7 @@ mod tests {
     use super::*;
     use dataset::list_shards;
     use dataset::table::{further_columns, read_table};
+    use fs_err as fs;
 
     #[test]
     fn every_list_starts_a_shard() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use dataset::croissant::Origin;
+use dataset::files;
 use dataset::hub::HubColumns;
 use dataset::npy::MatrixReader;
 use dataset::tfds::{Config, FileFormat};
@@ -31,7 +32,7 @@ pub(super) fn pack_kept(
     for id in choice.shards()? {
         let place = choice.place(output, id)?;
         dimensions = Some(MatrixReader::open(&place.matrices.image)?.columns());
-        bytes += fs_err::metadata(&place.tar)?.len();
+        bytes += files::length(&place.tar)?;
         rows += choice.row_count(id)?;
         inputs.extend(choice.inputs(id)?);
         places.push(place);

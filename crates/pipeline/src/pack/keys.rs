@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use dataset::files;
 use dataset::schema::CuratedRow;
 use dataset::table::TableReader;
 use dataset::{Error, Marker, Packages, Result, Run, SampleKey, ShardId, list_shards};
@@ -26,7 +27,7 @@ impl Keys {
     /// Reads a list: a key a line, as `serve` gives it for a basket. Empty lines say nothing.
     pub fn read(path: &Path) -> Result<Self> {
         let mut keys = Self { path: path.into(), listed: Vec::new(), rows: BTreeMap::new() };
-        let mut file = BufReader::new(fs_err::File::open(path)?);
+        let mut file = BufReader::new(files::File::open(path)?);
         let (mut line, mut number) = (Vec::new(), 0);
         loop {
             line.clear();
@@ -78,7 +79,7 @@ impl Keys {
         let mut unknown = self.rows.clone();
         for (id, rows) in &mut unknown {
             let curated = run.curated().join(format!("{id}.parquet"));
-            if !curated.exists() {
+            if !files::exists(&curated) {
                 continue;
             }
             for row in TableReader::<CuratedRow>::open(&curated)? {
@@ -98,7 +99,7 @@ impl Keys {
     /// Makes room among packages that were made of another list: shards of which nothing is listed any more go. An error
     /// if the packages are those of all kept rows.
     pub(super) fn make_room(&self, packages: &Packages) -> Result<()> {
-        if !packages.folder().is_dir() {
+        if !files::is_dir(packages.folder()) {
             return Ok(());
         }
         for id in list_shards(packages.folder(), "json")? {

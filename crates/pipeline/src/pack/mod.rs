@@ -15,6 +15,7 @@ mod tfds;
 
 use std::path::Path;
 
+use dataset::files;
 use dataset::tfds::FileFormat;
 use dataset::{Counts, Error, Packages, Progress, Result, Run, Stage, Summary};
 
@@ -58,7 +59,7 @@ pub fn run_listed(
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {
-    matches!((fs_err::canonicalize(a), fs_err::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+    matches!((files::canonical(a), files::canonical(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 fn pack_choice(

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dataset::croissant::{self, Origin, describe};
+use dataset::files;
 use dataset::hub::HubColumns;
 use dataset::released::{Found, Outcome};
 use dataset::tfds::{Config, Content, DATASET, Example, FileFormat, TfdsWriter, VERSION};
@@ -86,11 +87,11 @@ impl Plan {
     /// An error if another program's package lies there, or the input itself: it would be written over.
     fn check(&self, input: &Path) -> Result<()> {
         let folder = self.folder();
-        if folder.exists() && fs_err::canonicalize(input)?.starts_with(fs_err::canonicalize(&folder)?) {
+        if files::exists(&folder) && files::canonical(input)?.starts_with(files::canonical(&folder)?) {
             let (folder, input) = (folder.display(), input.display());
             return Err(Error::Invalid(format!("{folder}: {input} lies there itself; choose another output")));
         }
-        if folder.exists() && !self.marker().exists() && !self.claim().exists() {
+        if files::exists(&folder) && !files::exists(self.marker()) && !files::exists(self.claim()) {
             let folder = folder.display();
             return Err(Error::Invalid(format!("{folder}: not a package of this program; choose another output")));
         }
@@ -101,8 +102,8 @@ impl Plan {
     fn begin(&self, source: &Source<'_>) -> Result<Box<dyn Sink>> {
         publish(&self.claim(), b"")?;
         let folder = self.folder();
-        if folder.exists() {
-            fs_err::remove_dir_all(&folder)?; // half-written: a whole one is never written again
+        if files::exists(&folder) {
+            files::remove_dir_all(&folder)?; // half-written: a whole one is never written again
         }
         Ok(match self.format {
             Format::Tfds => {
@@ -123,7 +124,7 @@ impl Plan {
     fn finish(&self, sink: Box<dyn Sink>, source: &Source<'_>, counts: &Counts) -> Result<()> {
         let description = describe(sink.kind(), source.origin, counts.kept);
         let mut files = sink.finish(source.origin, counts)?;
-        fs_err::create_dir_all(self.folder())?;
+        files::create_dir_all(self.folder())?;
         files.push(croissant::write(&self.folder(), &description, &files)?);
         let files = files.into_iter().map(|file| file.below(&self.below)).collect();
         Marker::finish(&self.marker(), &self.described, source.inputs.clone(), counts.clone(), files)?;
@@ -131,7 +132,7 @@ impl Plan {
     }
 
     fn remove_claim(&self) -> Result<()> {
-        match fs_err::remove_file(self.claim()) {
+        match files::remove_file(self.claim()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }

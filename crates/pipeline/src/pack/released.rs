@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dataset::files;
 use dataset::hub::HubColumns;
 use dataset::released::{Join, Released};
 use dataset::tfds::{Config, FileFormat};
@@ -95,7 +96,7 @@ pub fn pack_released(input: &Path, data: &Path, config: &ReleasedConfig, progres
 fn inputs(released: &Released, input: &Path) -> Result<(Vec<String>, u64)> {
     let (mut inputs, mut sum) = (Vec::new(), 0);
     for path in released.files() {
-        let bytes = fs_err::metadata(path)?.len();
+        let bytes = files::length(path)?;
         let name = path.strip_prefix(input).ok().filter(|name| !name.as_os_str().is_empty());
         inputs.push(format!("{}: {bytes} bytes", name.unwrap_or(path).display()));
         sum += bytes;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use dataset::carried::RecordBatch;
+use dataset::files;
 use dataset::npy::{MatrixReader, MatrixWriter};
 use dataset::schema::{KeptRow, ReleaseRow};
 use dataset::table::{write_table, write_table_before};
@@ -62,7 +63,7 @@ pub(super) fn pack_chosen(
         return Ok(done.counts);
     }
     let staged = Place::staged(choice.run, id);
-    let place = if staged.tar.exists() { staged } else { choice.place_in_run(id)? };
+    let place = if files::exists(&staged.tar) { staged } else { choice.place_in_run(id)? };
     let kept = choice.rows(&place)?;
     task.advance(total.saturating_sub(kept.len() as u64));
     let mut files = Vec::new();
@@ -189,7 +190,7 @@ pub(super) fn remove(packages: &Packages, id: ShardId) -> Result<()> {
         matrices.metadata,
         Marker::of_shard(packages.folder(), id),
     ] {
-        match fs_err::remove_file(path) {
+        match files::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! Both TFDS configurations, out of the packages of the shards.
 
 use dataset::croissant::{self, Kind, Origin, describe};
+use dataset::files;
 use dataset::npy::MatrixReader;
 use dataset::schema::KeptRow;
 use dataset::table::{TableReader, read_table};
@@ -85,7 +86,7 @@ pub(super) fn example(row: KeptRow) -> Example {
 fn pack_images(packages: &Packages, formats: &[FileFormat], shards: &[ShardId]) -> Result<Vec<FileEntry>> {
     let mut expected_bytes = 0;
     for &id in shards {
-        expected_bytes += fs_err::metadata(tar_path(&packages.webdataset(), id))?.len();
+        expected_bytes += files::length(tar_path(&packages.webdataset(), id))?;
     }
     let mut writer = TfdsWriter::create(&packages.tfds(), Config::Images, formats, expected_bytes)?;
     for &id in shards {

@@ -1,35 +1,33 @@
 //! Files of web servers and object stores, read from front to back, and gone on with where a connection breaks.
 
+mod crypto;
 mod http;
-mod s3;
+mod object;
+mod store;
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dataset::{Error, Result};
+use dataset::{Error, Result, files};
 use fs_err as fs;
 use futures::stream::{Stream, StreamExt};
 use reqwest::Client;
 use tokio::runtime::Runtime;
+
+pub use store::{default_cache, install};
 
 /// Times that a broken connection is made again without a byte in between.
 const RETRIES_MAX: u32 = 5;
 /// Without a byte for so long, a connection is broken.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Whether it is an address and no file.
-pub(crate) fn is_remote(path: &Path) -> bool {
-    let schemes = ["http://", "https://", "s3://"];
-    path.to_str().is_some_and(|path| schemes.iter().any(|scheme| path.starts_with(scheme)))
-}
-
 /// What a file or address is known by: where a file lies changes nothing, and one that was missing and has come since is
 /// another input.
 pub(crate) fn name(path: &Path) -> String {
-    if is_remote(path) {
+    if files::is_remote(path) {
         return path.to_string_lossy().into_owned();
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -41,22 +39,10 @@ pub(crate) fn name(path: &Path) -> String {
 
 /// The bytes of a file or of what an address leads to.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
-    if !is_remote(path) {
+    if !files::is_remote(path) {
         return Ok(Box::new(fs::File::open(path)?));
     }
     Ok(Box::new(Remote::open(&path.to_string_lossy()).map_err(|error| Error::format(path, error))?))
-}
-
-/// The addresses that an address with one `*` in its last component means; a web server has no listing, so there the star
-/// stands for itself.
-pub(crate) fn expand(address: &Path) -> Result<Vec<PathBuf>> {
-    let text = address.to_string_lossy();
-    if !text.starts_with(s3::SCHEME) || !text.contains('*') {
-        return Ok(vec![address.into()]);
-    }
-    let found = runtime().and_then(|runtime| runtime.block_on(s3::expand(&text)));
-    let found = found.map_err(|error| Error::format(address, error))?;
-    if found.is_empty() { Err(Error::format(address, "no such object")) } else { Ok(found) }
 }
 
 /// Bytes as they arrive.
@@ -71,7 +57,7 @@ struct Answer {
 /// Who has the file.
 enum Server {
     Http(http::Page),
-    S3(s3::Object),
+    Store(object::Object),
 }
 
 impl Server {
@@ -79,7 +65,7 @@ impl Server {
     async fn ask(&mut self, from: u64) -> Result<Answer, Broken> {
         match self {
             Self::Http(page) => page.ask(from).await,
-            Self::S3(object) => object.ask(from).await,
+            Self::Store(object) => object.ask(from).await,
         }
     }
 }
@@ -136,10 +122,10 @@ fn reason(error: &dyn std::error::Error) -> String {
 impl Remote {
     fn open(address: &str) -> io::Result<Self> {
         let runtime = runtime()?;
-        let server = if address.starts_with(s3::SCHEME) {
-            Server::S3(s3::Object::new(address)?)
-        } else {
+        let server = if address.starts_with("http") {
             Server::Http(http::Page::new(address, client()?))
+        } else {
+            Server::Store(object::Object::new(address)?)
         };
         let mut remote = Self { runtime, server, body: None, part: Bytes::new(), at: 0, length: None, failures: 0 };
         while remote.body.is_none() {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use dataset::files;
 use dataset::picture::{Decoder, Limits, encode_jpeg};
 use dataset::samples::{Found, SampleShard};
 use dataset::webdataset::tar_path;
@@ -86,7 +87,7 @@ fn shards(pictures: &Pictures, ids: &HashSet<ShardId>) -> Result<Vec<SampleShard
             let mut ids: Vec<_> = ids.iter().copied().collect();
             ids.sort_unstable();
             let folders = [run.images(), run.packages().webdataset()];
-            let has = |folder: &&PathBuf, id| tar_path(folder, id).exists();
+            let has = |folder: &&PathBuf, id| files::exists(tar_path(folder, id));
             let shard = |id| folders.iter().find(|folder| has(folder, id)).map(|folder| SampleShard::at(folder, id));
             Ok(ids.into_iter().filter_map(shard).collect())
         }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use dataset::Nsfw;
+use dataset::files;
 use dataset::indexed::Fact;
 use serde::Serialize;
 
@@ -43,13 +44,13 @@ pub(super) async fn info(State(service): State<Service>) -> Json<serde_json::Val
             "languages": index.languages(),
             "licenses": licenses,
         },
-        "images": collection.run().packages().webdataset().is_dir(),
+        "images": files::is_dir(collection.run().packages().webdataset()),
     }))
 }
 
 /// `GET /api/v1/report`: the funnel of the run.
 pub(super) async fn report(State(service): State<Service>) -> Result<Response, ApiError> {
-    let json = service.work(|inner| match fs_err::read(inner.first().run().report()) {
+    let json = service.work(|inner| match files::read(inner.first().run().report()) {
         Ok(json) => Ok(json),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ApiError::not_found("this run has no report")),
         Err(error) => Err(ApiError::internal(error)),

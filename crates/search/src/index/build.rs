@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dataset::files;
 use dataset::indexed::index_rows;
 use dataset::npy::{MatrixReader, MatrixWriter};
 use dataset::schema::KeptRow;
@@ -10,7 +11,6 @@ use dataset::{
     Counts, EmbeddingFiles, Error, FileEntry, Marker, Progress, Result, Stage, Status, Summary, Task, file_sha256,
     remove_temporary,
 };
-use fs_err as fs;
 use half::f16;
 
 use super::{MARKER, Modality, segment, trial};
@@ -28,7 +28,8 @@ pub fn build(embeddings: &Path, output: &Path, model: &str, progress: &dyn Progr
     let shards = EmbeddingFiles::list(embeddings)?;
     let first = shards.first();
     let first = first.ok_or_else(|| Error::Invalid(format!("{}: no embeddings", embeddings.display())))?;
-    let sides: Vec<Modality> = Modality::ALL.into_iter().filter(|&side| matrix_of(first, side).exists()).collect();
+    let sides: Vec<Modality> =
+        Modality::ALL.into_iter().filter(|&side| files::exists(matrix_of(first, side))).collect();
     let mut inputs = Vec::new();
     for files in &shards {
         let mut hashes = String::new();
@@ -95,11 +96,10 @@ fn name_of(inputs: &[String], model: &str) -> String {
 
 /// Removes segments that the index does not have, those of an earlier one: who still searches them keeps their files.
 fn remove_others(output: &Path, names: &[String]) -> Result<()> {
-    for entry in fs::read_dir(output)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if segment::is_name(&name) && !names.contains(&name) && entry.path().is_dir() {
-            fs::remove_dir_all(entry.path())?;
+    for entry in files::list(output)? {
+        let name = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if segment::is_name(&name) && !names.contains(&name) && entry.is_dir {
+            files::remove_dir_all(entry.path)?;
         }
     }
     Ok(())
@@ -117,7 +117,7 @@ fn write_segment(
     if let Some(there) = Marker::read(&path)?.filter(|there| there.damaged(&path).is_none()) {
         return Ok(there);
     }
-    fs::create_dir_all(folder)?;
+    files::create_dir_all(folder)?;
     remove_temporary(folder)?;
     let mut counts = Vec::new();
     let mut dimensions = None;

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
-use dataset::{Result, publish};
-use fs_err as fs;
+use dataset::{Result, files, publish};
 
 const DELETED: &str = "deleted.txt";
 
@@ -31,8 +29,8 @@ impl Bits {
     }
 }
 
-/// Date and length of the list; `None` where there is none.
-type Stamp = Option<(SystemTime, u64)>;
+/// Which list it is; `None` where there is none.
+type Stamp = Option<String>;
 
 /// What the list said when it was last looked at.
 #[derive(Debug, Default)]
@@ -61,11 +59,7 @@ impl Deleted {
         rows: usize,
         rows_of: impl Fn(&str) -> Result<Vec<usize>>,
     ) -> Result<()> {
-        let now = match fs::metadata(folder.join(DELETED)) {
-            Ok(file) => Some((file.modified()?, file.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
+        let now = files::version(&folder.join(DELETED))?;
         if self.seen.read().unwrap_or_else(PoisonError::into_inner).0 == now {
             return Ok(());
         }
@@ -80,7 +74,7 @@ impl Deleted {
 
 /// The keys of the list; none where there is no list.
 fn keys(folder: &Path) -> Result<BTreeSet<String>> {
-    match fs::read_to_string(folder.join(DELETED)) {
+    match files::read_to_string(folder.join(DELETED)) {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error.into()),

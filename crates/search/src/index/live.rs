@@ -1,13 +1,10 @@
 //! An index that may be replaced while others search it.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
-use dataset::Result;
-use fs_err as fs;
+use dataset::{Result, files};
 
 use super::{Index, MARKER};
 
@@ -25,7 +22,8 @@ struct Shared {
     opening: AtomicBool,
 }
 
-type Stamp = Option<(SystemTime, u64)>;
+/// Which index it is; `None` where there is none.
+type Stamp = Option<String>;
 
 impl Live {
     /// Watches the folder of an index that is open.
@@ -36,9 +34,12 @@ impl Live {
     }
 
     /// The index, without what is deleted until now. If there is a new one it is opened meanwhile, and taken from then on; one
-    /// that cannot be opened is left alone, and said so in the log.
+    /// that cannot be opened is left alone, and said so in the log. That of a store stays as it was opened.
     pub fn index(&self) -> Arc<Index> {
         let (seen, index) = self.shared.now.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if files::is_remote(&self.shared.folder) {
+            return index; // to ask the store takes longer than a search
+        }
         if stamp(&self.shared.folder).is_ok_and(|now| now.is_some() && now != seen)
             && !self.shared.opening.swap(true, Ordering::AcqRel)
         {
@@ -77,9 +78,5 @@ impl Shared {
 }
 
 fn stamp(folder: &std::path::Path) -> Result<Stamp> {
-    match fs::metadata(folder.join(MARKER)) {
-        Ok(file) => Ok(Some((file.modified()?, file.len()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    files::version(&folder.join(MARKER))
 }

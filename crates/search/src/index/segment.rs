@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use dataset::carried::RecordBatch;
+use dataset::files;
 use dataset::indexed::{FACTS, Facts, METADATA, RowStore};
 use dataset::npy::MatrixReader;
 use dataset::{Embedding, Error, Marker, Result};
@@ -86,7 +87,7 @@ impl Segment {
         let (len, dimensions) = (number("rows")? as usize, number("dimensions")? as usize);
         let side = |modality: Modality| {
             let path = folder.join(modality.name()).with_extension("npy");
-            if !path.exists() {
+            if !files::exists(&path) {
                 return Ok(None);
             }
             let reader = MatrixReader::open(&path)?;
@@ -95,7 +96,7 @@ impl Segment {
                 return Err(Error::format(&path, cause));
             }
             let lists = path.with_extension("lists");
-            let lists = if lists.exists() {
+            let lists = if files::exists(&lists) {
                 let probes = marker.config["probes"][modality.name()].as_u64().unwrap_or(u64::MAX) as usize;
                 Some(Lists::parse(&lists, map(&lists)?, len, dimensions, probes)?)
             } else {

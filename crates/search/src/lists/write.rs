@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use dataset::npy::MatrixReader;
-use dataset::{Draft, Error, FileEntry, Result, Task};
+use dataset::{Draft, Error, FileEntry, Result, Task, files};
 use fs_err as fs;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -29,11 +29,14 @@ const BLOCK_ROWS: usize = 1024;
 pub(crate) fn write(matrix: &MatrixReader, path: &Path, task: &dyn Task) -> Result<FileEntry> {
     let rotation = Rotation::new(matrix.columns());
     let centres = learn(matrix, &rotation)?;
+    let scratch = files::scratch(path.parent().unwrap_or(path))?;
+    fs::create_dir_all(&scratch)?;
+    let name = scratch.join(path.file_name().unwrap_or_default());
     let mut parts = Vec::new();
     for (number, start) in (0..matrix.rows()).step_by(PART_ROWS).enumerate() {
         let rows = start..(start + PART_ROWS).min(matrix.rows());
         // Of other centres, another machine's perhaps, no part is taken.
-        let part = path.with_extension(format!("part-{:08x}-{number:05}", fingerprint(&centres)));
+        let part = name.with_extension(format!("part-{:08x}-{number:05}", fingerprint(&centres)));
         if !part.exists() {
             write_part(matrix, rows.clone(), &rotation, &centres, &part)?;
         }

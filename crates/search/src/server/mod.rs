@@ -21,6 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use dataset::files;
 use dataset::{Embedder, Embedding, Pixels, Run, encoded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -158,7 +159,7 @@ impl Service {
                 let cause = format!("the index was made with the weights {index}, queries would be with {fingerprint}");
                 return Err(dataset::Error::Invalid(cause));
             }
-            let folder = fs_err::canonicalize(run.folder())?;
+            let folder = files::canonical(run.folder())?;
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if collections.iter().any(|collection| collection.name() == name) {
                 return Err(dataset::Error::Invalid(format!("two runs are called {name}")));
