@@ -5,6 +5,7 @@ mod batch;
 mod error;
 mod loader;
 mod source;
+mod stages;
 
 /// Batches are made by one thread and freed by another, which the system's allocator is slow at: it gives large blocks
 /// back to the kernel and takes them again, zeroed. Version 2, since it takes no lock when a thread starts or ends: a
@@ -23,4 +24,13 @@ mod _core {
     use crate::loader::{Batches, Dataset, Stream};
     #[pymodule_export]
     use crate::source::Access;
+    #[pymodule_export]
+    use crate::stages::{Recipe, Rows, Shards, run};
+
+    /// Packages and runs may be in object stores.
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        pipeline::remote::install(&pipeline::remote::default_cache(), 16 << 30);
+        Ok(())
+    }
 }

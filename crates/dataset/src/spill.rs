@@ -18,7 +18,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::proto::{put_varint, take_varint};
 use crate::publish::{FileEntry, publish};
-use crate::row::Row;
+use crate::row::{FromBatch, Row};
 use crate::schema::Pair;
 use crate::table::TableWriter;
 use crate::{Error, Result};
@@ -67,6 +67,18 @@ impl<'a> PairView<'a> {
             put_varint(out, text.map_or(0, |text| text.len() as u64 + 1));
             out.extend_from_slice(text.unwrap_or_default().as_bytes());
         }
+    }
+
+    /// Its bytes, for those who keep pairs themselves.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out
+    }
+
+    /// The pair that such bytes are.
+    pub fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
+        Self::take(bytes).ok_or_else(|| Error::Invalid("a collected pair is damaged".into()))
     }
 
     fn take(mut bytes: &'a [u8]) -> Option<Self> {
@@ -263,6 +275,11 @@ pub fn create_table(path: &Path) -> Result<TableWriter<Pair>> {
         properties = properties.set_column_dictionary_enabled(column.into(), false);
     }
     TableWriter::with_properties(path, properties)
+}
+
+/// The columns of [`Pair`] out of those of a table, which other programs may have made; the error says which is wrong.
+pub fn aligned(pairs: &RecordBatch) -> Result<RecordBatch, String> {
+    Ok(Pair::to_batch(&Pair::from_batch(pairs)?))
 }
 
 /// Pairs as the columns of [`Pair`].

@@ -45,12 +45,12 @@ fn open_with(options: &cli::Model, runtime: Option<PathBuf>) -> Result<Arc<dyn E
 }
 
 /// Opens the model that a recipe names.
-pub(crate) fn named(name: &str) -> Result<Arc<dyn Embedder>> {
+pub fn named(name: &str) -> Result<Arc<dyn Embedder>> {
     open(&cli::Model { model: name.into(), onnxruntime: None, precision: None, device: cli::Devices::default() })
 }
 
 /// Opens heads; relative paths start at `folder`.
-pub(crate) fn heads(heads: &BTreeMap<String, Head>, folder: &Path, onnxruntime: Option<&Path>) -> Result<Scorers> {
+pub fn heads(heads: &BTreeMap<String, Head>, folder: &Path, onnxruntime: Option<&Path>) -> Result<Scorers> {
     let open = heads.iter().map(|(name, head)| {
         let open = || anyhow::Ok(clip::Head::open(&folder.join(&head.file), runtime(onnxruntime)?.as_deref())?);
         let scorer: Arc<dyn Scorer> = Arc::new(open().with_context(|| format!("open head {name}"))?);

@@ -50,18 +50,22 @@ impl Recipe {
     /// Reads a recipe.
     pub fn read(path: &Path) -> Result<Self> {
         let text = files::read_to_string(path)?;
-        let recipe: Self = toml::from_str(&text).map_err(|error| Error::format(path, error))?;
-        let download = &recipe.download;
+        toml::from_str::<Self>(&text).map_err(|error| Error::format(path, error))?.checked(path)
+    }
+
+    /// The recipe, unless a run cannot follow it; `path` is what an error calls it.
+    pub fn checked(self, path: &Path) -> Result<Self> {
+        let download = &self.download;
         let packed = (download.output_format, download.encode_format) == (Layout::Webdataset, StoredFormat::Jpg);
         if !packed || download.disable_all_reencoding {
             let cause = "the stages after [download] take webdataset shards of jpg: leave out output_format, \
                          encode_format and disable_all_reencoding";
             return Err(Error::format(path, cause));
         }
-        if recipe.embed.images_only {
+        if self.embed.images_only {
             return Err(Error::format(path, "the stages after [embed] take texts, too: leave out images_only"));
         }
-        Ok(recipe)
+        Ok(self)
     }
 
     /// The recipe with every setting written out.

@@ -74,16 +74,10 @@ impl Runs<'_> {
                 .map_err(|error| Error::format(&ledger_path, error))?;
             return Ok(Done { ledger, spills: spills(&done.files), whole: true });
         }
-        let mut ledger = Ledger { archive: super::name(archive), counts: Counts::default(), flaws: Vec::new() };
-        let reader = match crate::remote::open(archive).and_then(|source| WarcReader::new(source, archive)) {
-            Ok(reader) => reader,
-            Err(error) => {
-                self.progress.warn(&format!("collect: {error}"));
-                ledger.counts.add(Status::Failed(Failure::UnreadableArchive));
-                return Ok(Done { ledger, spills: Vec::new(), whole: false });
-            }
+        let Some(reader) = open(archive, self.progress) else {
+            return Ok(Done { ledger: Ledger::unreadable(archive), spills: Vec::new(), whole: false });
         };
-        let (mut files, whole) = self.read(reader, archive, id, &mut ledger)?;
+        let (ledger, mut files, whole) = self.read(reader, archive, id)?;
         let spills = spills(&files);
         if whole {
             let text = serde_json::to_vec(&ledger).expect("plain data");
@@ -93,14 +87,8 @@ impl Runs<'_> {
         Ok(Done { ledger, spills, whole })
     }
 
-    /// The files, and whether all of the archive is in them.
-    fn read(
-        &self,
-        reader: WarcReader,
-        archive: &Path,
-        id: ShardId,
-        ledger: &mut Ledger,
-    ) -> Result<(Vec<FileEntry>, bool)> {
+    /// What became of the archive, the files, and whether all of it is in them.
+    fn read(&self, reader: WarcReader, archive: &Path, id: ShardId) -> Result<(Ledger, Vec<FileEntry>, bool)> {
         let (mut spill, mut files, mut duplicates) = (SpillWriter::default(), Vec::new(), 0);
         let mut publish = |spill: &mut SpillWriter| -> Result<()> {
             let (file, equal) = spill.publish(&self.folder.join(format!("{id}-{:03}.pairs", files.len())))?;
@@ -108,27 +96,52 @@ impl Runs<'_> {
             duplicates += equal;
             Ok(())
         };
-        let told = Told {
-            advance: &|bytes| self.task.advance(bytes),
-            flaw: &|flaw| {
-                let (path, Flaw { offset, cause }) = (archive.display(), flaw);
-                self.progress.warn(&format!("collect: read {path}: byte {offset}: {cause}"));
-            },
-        };
-        let Extracted { counts, flaws, whole } = extract(&self.judge, reader, told, &mut |uid, pair| {
+        let advance = |bytes| self.task.advance(bytes);
+        let (mut ledger, whole) = read(&self.judge, reader, archive, self.progress, &advance, &mut |uid, pair| {
             spill.push(uid, pair);
             if spill.bytes() > SPILL_BYTES_MAX { publish(&mut spill) } else { Ok(()) }
         })?;
         publish(&mut spill)?;
-        if counts.rows == 0 && counts.read["pages"] == 0 {
-            let path = archive.display();
-            self.progress.warn(&format!("collect: read {path}: no pages; is it a WAT or WARC archive?"));
-        }
-        ledger.counts = counts;
         ledger.counts.turn_kept(Status::Dropped(Reason::Duplicate), duplicates);
-        ledger.flaws = flaws.into_iter().map(|Flaw { offset, cause }| Place { offset, cause }).collect();
-        Ok((files, whole))
+        Ok((ledger, files, whole))
     }
+}
+
+impl Ledger {
+    /// Of an archive that cannot be opened.
+    pub(super) fn unreadable(archive: &Path) -> Self {
+        let mut counts = Counts::default();
+        counts.add(Status::Failed(Failure::UnreadableArchive));
+        Self { archive: super::name(archive), counts, flaws: Vec::new() }
+    }
+}
+
+/// Opens an archive; a warning says why it cannot be.
+pub(super) fn open(archive: &Path, progress: &dyn Progress) -> Option<WarcReader> {
+    let opened = crate::remote::open(archive).and_then(|source| WarcReader::new(source, archive));
+    opened.map_err(|error| progress.warn(&format!("collect: {error}"))).ok()
+}
+
+/// Gives the pairs of an archive in their order. What became of it, duplicates among the kept, and whether all of it was read.
+pub(super) fn read(
+    judge: &Judge<'_>,
+    reader: WarcReader,
+    archive: &Path,
+    progress: &dyn Progress,
+    advance: &dyn Fn(u64),
+    each: &mut dyn FnMut(u128, &PairView<'_>) -> Result<()>,
+) -> Result<(Ledger, bool)> {
+    let path = archive.display();
+    let told = Told {
+        advance,
+        flaw: &|Flaw { offset, cause }| progress.warn(&format!("collect: read {path}: byte {offset}: {cause}")),
+    };
+    let Extracted { counts, flaws, whole } = extract(judge, reader, told, each)?;
+    if counts.rows == 0 && counts.read["pages"] == 0 {
+        progress.warn(&format!("collect: read {path}: no pages; is it a WAT or WARC archive?"));
+    }
+    let flaws = flaws.into_iter().map(|Flaw { offset, cause }| Place { offset, cause }).collect();
+    Ok((Ledger { archive: super::name(archive), counts, flaws }, whole))
 }
 
 /// Who is told what while an archive is read.

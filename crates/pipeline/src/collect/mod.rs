@@ -3,6 +3,7 @@
 //! Each archive becomes files of pairs sorted by uid; these are merged, equal pairs becoming one. So pairs come out in
 //! the order of a hash, which spreads the hosts over the shards, and the result depends on nothing but the input.
 
+pub mod apart;
 mod archive;
 mod caption;
 mod deduplicate;
@@ -21,10 +22,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dataset::files;
 use dataset::spill::PairView;
 use dataset::warc::WarcReader;
-use dataset::{Counts, Error, Marker, Progress, Reason, Result, SHARD_ROWS, ShardId, Stage, Status, Summary};
+use dataset::{
+    Counts, Error, FileEntry, Marker, Progress, Reason, Result, SHARD_ROWS, ShardId, Stage, Status, Summary,
+};
 use serde::{Deserialize, Serialize};
 
-use archive::{Done, Runs, Told};
+use archive::{Done, Ledger, Runs, Told};
 use deduplicate::{Source, deduplicate};
 use fs_err as fs;
 use rules::{Judge, Lists};
@@ -85,6 +88,17 @@ impl Config {
         }
     }
 
+    fn check(&self) -> Result<()> {
+        if !(1..=SHARD_ROWS).contains(&self.shard_rows) {
+            return Err(Error::Invalid(format!("collect: shard_rows is 1 to {SHARD_ROWS}")));
+        }
+        if let Some(unknown) = self.languages.iter().find(|code| !caption::LANGUAGES.contains(&code.as_str())) {
+            let known = caption::LANGUAGES.join(", ");
+            return Err(Error::Invalid(format!("collect: language {unknown:?} is none of {known}")));
+        }
+        Ok(())
+    }
+
     /// Files that the result depends on besides the archives.
     fn lists(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.hosts_allowed, &self.hosts_blocked, &self.urls_blocked].into_iter().flatten()
@@ -115,13 +129,7 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     if archives.is_empty() {
         return Err(Error::Invalid("collect: no archives".into()));
     }
-    if !(1..=SHARD_ROWS).contains(&config.shard_rows) {
-        return Err(Error::Invalid(format!("collect: shard_rows is 1 to {SHARD_ROWS}")));
-    }
-    if let Some(unknown) = config.languages.iter().find(|code| !caption::LANGUAGES.contains(&code.as_str())) {
-        let known = caption::LANGUAGES.join(", ");
-        return Err(Error::Invalid(format!("collect: language {unknown:?} is none of {known}")));
-    }
+    config.check()?;
     let marker = output.join(MARKER);
     let folder = files::scratch(&output.join(".runs"))?;
     let settings = serde_json::json!(config);
@@ -153,28 +161,41 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     }
     let names: Vec<_> = collected.iter().map(|done| done.ledger.archive.clone()).collect();
     let unique = deduplicate(&sources, &names, output, config.shard_rows)?;
-    let (mut counts, mut lines) = (Counts::default(), Vec::new());
     for (number, done) in collected.iter_mut().enumerate() {
         done.ledger.counts.turn_kept(Status::Dropped(Reason::Duplicate), unique.duplicates[number]);
         done.ledger.counts.turn_kept(Status::Dropped(Reason::CollectedBefore), unique.collected_before[number]);
-        done.ledger.counts.check()?;
-        counts.merge(&done.ledger.counts);
-        serde_json::to_writer(&mut lines, &done.ledger).expect("plain data");
-        lines.push(b'\n');
-    }
-    let mut files = unique.files;
-    files.push(dataset::publish(&output.join(LEDGER), &lines)?);
-    // An archive that could not be read is another one when it is tried again; the others need not be.
-    let mut inputs = inputs;
-    for (input, _) in inputs.iter_mut().zip(&collected).filter(|(_, done)| !done.whole) {
-        input.push_str(" unreadable");
     }
     let whole = collected.iter().all(|done| done.whole);
-    let done = Marker::finish(&marker, &settings, inputs, counts, files)?;
+    let ledgers = collected.into_iter().map(|done| (done.ledger, done.whole)).collect();
+    let counts = finish(output, &settings, inputs, ledgers, unique.files)?;
     if whole {
         fs::remove_dir_all(&folder)?;
     }
-    Ok(Summary { stage: Stage::Collect, counts: done.counts })
+    Ok(Summary { stage: Stage::Collect, counts })
+}
+
+/// Writes what became of each archive, and whether all of it was read, and the marker of the stage. The first inputs are the
+/// archives.
+fn finish(
+    output: &Path,
+    settings: &serde_json::Value,
+    mut inputs: Vec<String>,
+    archives: Vec<(Ledger, bool)>,
+    mut files: Vec<FileEntry>,
+) -> Result<Counts> {
+    let (mut counts, mut lines) = (Counts::default(), Vec::new());
+    // An archive that could not be read is another one when it is tried again; the others need not be.
+    for ((ledger, whole), input) in archives.iter().zip(&mut inputs) {
+        ledger.counts.check()?;
+        counts.merge(&ledger.counts);
+        serde_json::to_writer(&mut lines, ledger).expect("plain data");
+        lines.push(b'\n');
+        if !whole {
+            input.push_str(" unreadable");
+        }
+    }
+    files.push(dataset::publish(&output.join(LEDGER), &lines)?);
+    Ok(Marker::finish(&output.join(MARKER), settings, inputs, counts, files)?.counts)
 }
 
 /// Gives the pairs of one archive in their order, each as often as it stands there, and what became of the candidates.

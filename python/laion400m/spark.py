@@ -1,0 +1,302 @@
+"""The stages on Apache Spark: the same Rust functions, an archive or a shard to a task, and Spark's own shuffle between them.
+
+    from laion400m import spark as laion
+
+    report = laion.build(spark, "s3://bucket/recipe.toml", "s3://bucket/run")
+
+or step by step:
+
+    pairs = laion.collect(spark, ["s3://commoncrawl/crawl-data/.../*.warc.wat.gz"])     # a row for each pair
+    shards = laion.shards(laion.deduplicate(pairs), "s3://bucket/run")                  # run/pairs, a row for each shard
+    for stage in (laion.download, laion.embed, laion.filter, laion.pack):
+        stage(shards, "s3://bucket/run").show()                                         # what became of the rows
+
+What comes out has the same bytes as on one machine. Tasks may fail, run twice or be given up: what a task writes appears whole,
+and is the same whoever writes it. The run folder is an address that all executors reach, or a folder that they share.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import StorageLevel
+from pyspark.accumulators import Accumulator, AccumulatorParam
+from pyspark.resource import ResourceProfile
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from laion400m import _core
+
+Path = str | PathLike[str]
+#: A recipe: a file, its content, or nothing for that of LAION-400M.
+Settings = Path | Mapping[str, Any] | None
+Counters = dict[str, int]
+
+STAGES = ("download", "embed", "filter", "pack")
+_PAIR = (
+    "uid string, url string, caption string, page_url string, license string, license_evidence string, language string, "
+    "archive string, record_offset bigint, link_path string, source string"
+)
+_COLUMNS = [column.split()[0] for column in _PAIR.split(", ")]
+#: Where a pair was found: of equal ones the first stays.
+_PLACE = "archive_number int, position bigint"
+#: Digits of the uid by which pairs are put into buckets of which the lengths are known: 65,536 of them.
+_BUCKET_DIGITS = 4
+
+
+def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None) -> DataFrame:
+    """The pairs of archives, as often as they were found, with the columns of ``pairs/`` and where they were found.
+
+    ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
+    """
+    found = _collected(spark, _opened(recipe, [fspath(path) for path in paths]))
+    return found.where("read is null").drop("read")
+
+
+def deduplicate(pairs: DataFrame) -> DataFrame:
+    """Each pair once: of equal ones that of the first archive, there the first."""
+    first = F.min_by(F.struct(*pairs.columns), F.struct("archive_number", "position"))
+    return pairs.groupBy("uid").agg(first.alias("pair")).select("pair.*")
+
+
+def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
+    """Writes unique pairs into ``run/pairs``, in the order of their uids, which spreads the hosts. A row for each shard."""
+    opened = _opened(recipe)
+    written = _write_pairs(pairs, fspath(run), opened.shard_rows)
+    return pairs.sparkSession.createDataFrame([(shard,) for shard in range(len(written))], "shard int")
+
+
+def download(shards: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
+    """Downloads the pairs of shards into ``run/images``. For each shard what became of its rows."""
+    return _staged(shards, run, recipe, ["download"])
+
+
+def embed(shards: DataFrame, run: Path, recipe: Settings = None, profile: ResourceProfile | None = None) -> DataFrame:
+    """Embeds the pictures and captions of shards into ``run/embeddings``.
+
+    With a ``profile`` (stage-level scheduling) only these tasks ask for GPUs: a worker opens the model once.
+    """
+    return _staged(shards, run, recipe, ["embed"], profile)
+
+
+def filter(shards: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
+    """Judges the rows of shards into ``run/curated``."""
+    return _staged(shards, run, recipe, ["filter"])
+
+
+def pack(shards: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
+    """Packs the kept rows of shards into ``run/packages``: WebDataset, embeddings, metadata."""
+    return _staged(shards, run, recipe, ["pack"])
+
+
+def build(
+    spark: SparkSession,
+    recipe: Path | Mapping[str, Any],
+    run: Path,
+    profile: ResourceProfile | None = None,
+    counters: Accumulator[Counters] | None = None,
+) -> dict[str, Any]:
+    """The whole road from archives to packages, index and report, which it gives.
+
+    What a stopped call has done is not done again. ``counters``, from :func:`counters`, tell how far it is meanwhile; a task
+    that runs twice is counted twice there, and once in the report.
+    """
+    opened, folder = _opened(recipe), fspath(run)
+    opened.claim(folder)
+    context = spark.sparkContext
+    context.setJobDescription(f"laion400m: collect {folder}")
+    collected = _collected(spark, opened).persist(StorageLevel.DISK_ONLY)
+    reads = {row.archive_number: row.read for row in collected.where("read is not null").collect()}
+    unique = deduplicate(collected.where("read is null").drop("read")).persist(StorageLevel.DISK_ONLY)
+    stayed = {row.archive_number: row["count"] for row in unique.groupBy("archive_number").count().collect()}
+    files = _write_pairs(unique, folder, opened.shard_rows)
+    unique.unpersist()
+    collected.unpersist()
+    archives = [(path, reads[number], stayed.get(number, 0)) for number, path in enumerate(opened.archives())]
+    counts = [opened.finish_pairs(folder, archives, files)]
+    context.setJobDescription(f"laion400m: download, embed, filter and pack {folder}")
+    numbered = context.parallelize([(shard,) for shard in range(len(files))], len(files))
+    done = _staged_by(spark.createDataFrame(numbered, "shard int"), folder, opened, STAGES, profile, counters).collect()
+    for stage in STAGES:
+        counts.append(_added(json.loads(row.counts) for row in done if row.stage == stage))
+    context.setJobDescription(f"laion400m: index {folder}")
+    opened.shards(folder).leave_prompts()
+    return dict(json.loads(opened.finish(folder, counts)))
+
+
+class _Counting(AccumulatorParam[Counters]):
+    def zero(self, value: Counters) -> Counters:
+        return {}
+
+    def addInPlace(self, value1: Counters, value2: Counters) -> Counters:
+        for name, count in value2.items():
+            value1[name] = value1.get(name, 0) + count
+        return value1
+
+
+def counters(spark: SparkSession) -> Accumulator[Counters]:
+    """An accumulator of rows by stage and outcome, such as ``{"download kept": 8123}``."""
+    return spark.sparkContext.accumulator({}, _Counting())
+
+
+def _opened(recipe: Settings, archives: Sequence[str] | None = None) -> _core.Recipe:
+    if recipe is None or isinstance(recipe, Mapping):
+        opened = _core.Recipe.parse(json.dumps({"archives": [], **(recipe or {})}), "")
+    else:
+        opened = _core.Recipe.read(recipe)
+    if archives is None:
+        return opened
+    return _core.Recipe.parse(json.dumps({**json.loads(opened.text()), "archives": list(archives)}), opened.folder)
+
+
+def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
+    """A row for each pair, and one for each archive that tells what became of it."""
+    archives = list(enumerate(map(fspath, recipe.archives())))
+    text, folder = recipe.text(), fspath(recipe.folder)
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        opened = _core.Recipe.parse(text, folder)
+        for batch in batches:
+            for number, path in zip(*(column.to_pylist() for column in batch.columns)):
+                rows, told = opened.collect(path)
+                first = 0
+                for pairs in pa.RecordBatchReader.from_stream(rows):
+                    positions = pa.array(range(first, first + len(pairs)), pa.int64())
+                    first += len(pairs)
+                    yield _columns(pairs.columns, number, positions, None)
+                yield _columns([pa.nulls(1, field.type) for field in pairs_schema], number, pa.nulls(1, pa.int64()), told)
+
+    pairs_schema = pa.schema(
+        [(name, pa.int64() if name == "record_offset" else pa.string()) for name in _COLUMNS]
+    )
+    tasks = spark.sparkContext.parallelize(archives, max(len(archives), 1))
+    named = spark.createDataFrame(tasks, "archive_number int, path string")
+    return named.mapInArrow(read, f"{_PAIR}, {_PLACE}, read string")
+
+
+def _columns(pairs: Sequence[pa.Array], archive: int, positions: pa.Array, read: str | None) -> pa.RecordBatch:
+    rows = len(positions)
+    last = [pa.array([archive] * rows, pa.int32()), positions, pa.array([read] * rows, pa.string())]
+    return pa.RecordBatch.from_arrays([*pairs, *last], [*_COLUMNS, "archive_number", "position", "read"])
+
+
+def _write_pairs(pairs: DataFrame, run: str, shard_rows: int) -> list[str]:
+    """Writes the shards, and gives what each file is, in order.
+
+    A pair's place among all follows from the lengths of the buckets before its own and its place there: no task sees more
+    than a bucket, and none has to be done twice with the same split for the result to be the same.
+    """
+    spark = pairs.sparkSession
+    bucket = F.substring("uid", 1, _BUCKET_DIGITS).alias("bucket")
+    lengths = sorted((row.bucket, row["count"]) for row in pairs.groupBy(bucket).count().collect())
+    starts, total = [], 0
+    for name, length in lengths:
+        starts.append((name, total))
+        total += length
+    if total == 0:
+        return [_core.Recipe.write_no_pairs(run)]
+    before = F.broadcast(spark.createDataFrame(starts, "bucket string, before bigint"))
+    place = F.row_number().over(Window.partitionBy("bucket").orderBy("uid")) - 1 + F.col("before")
+    placed = pairs.select(bucket, *_COLUMNS).join(before, "bucket").withColumn("shard", F.floor(place / shard_rows).cast("int"))
+
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for shard, rows in _by_shard(batches):
+            file = _core.Recipe.write_pairs(run, shard, rows)
+            yield pa.RecordBatch.from_arrays([pa.array([shard], pa.int32()), pa.array([file])], ["shard", "file"])
+
+    count = -(-total // shard_rows)
+    tasks = placed.repartition(count, "shard").sortWithinPartitions("shard", "uid").select("shard", *_COLUMNS)
+    files = {row.shard: row.file for row in tasks.mapInArrow(write, "shard int, file string").collect()}
+    return [files[shard] for shard in range(count)]
+
+
+def _by_shard(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+    """Rows of each shard, which come one after the other."""
+    shard, parts = None, []
+    for batch in batches:
+        rows = pa.table(batch)
+        while len(rows):
+            first = rows["shard"][0].as_py()
+            length = pc.sum(pc.equal(rows["shard"], first)).as_py()
+            if first != shard and parts:
+                yield shard, pa.concat_tables(parts)
+                parts = []
+            shard = first
+            parts.append(rows.slice(0, length).drop_columns("shard"))
+            rows = rows.slice(length)
+    if parts:
+        yield shard, pa.concat_tables(parts)
+
+
+def _staged(
+    shards: DataFrame, run: Path, recipe: Settings, stages: Sequence[str], profile: ResourceProfile | None = None
+) -> DataFrame:
+    """What became of the rows of each shard: eager, so that a stage is done when its function returns."""
+    done = _staged_by(shards, fspath(run), _opened(recipe), stages, profile, None)
+    rows = []
+    for row in done.collect():
+        counts = json.loads(row.counts)
+        rows.append((row.shard, counts["rows"], counts["kept"], counts["dropped"], counts["failed"]))
+    schema = "shard int, rows bigint, kept bigint, dropped map<string, bigint>, failed map<string, bigint>"
+    return shards.sparkSession.createDataFrame(sorted(rows), schema)
+
+
+#: What a worker has opened, by recipe and run: the model among it.
+_opened_here: dict[tuple[str, str, str], _core.Shards] = {}
+
+
+def _staged_by(
+    shards: DataFrame,
+    run: str,
+    recipe: _core.Recipe,
+    stages: Sequence[str],
+    profile: ResourceProfile | None,
+    counters: Accumulator[Counters] | None,
+) -> DataFrame:
+    text, folder = recipe.text(), fspath(recipe.folder)
+
+    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from laion400m import spark as here  # of the worker, which lives longer than this task
+
+        for batch in batches:
+            for shard in batch["shard"].to_pylist():
+                key = (text, folder, run)
+                if key not in here._opened_here:
+                    here._opened_here[key] = _core.Recipe.parse(text, folder).shards(run)
+                counts = [here._opened_here[key].stage(stage, shard) for stage in stages]
+                if counters is not None:
+                    counters.add(_tallied(stages, counts))
+                columns = [pa.array([shard] * len(stages), pa.int32()), pa.array(list(stages)), pa.array(counts)]
+                yield pa.RecordBatch.from_arrays(columns, ["shard", "stage", "counts"])
+
+    spread = shards.select("shard")
+    return spread.mapInArrow(work, "shard int, stage string, counts string", profile=profile)
+
+
+def _tallied(stages: Sequence[str], counts: Sequence[str]) -> Counters:
+    tally: Counters = {}
+    for stage, told in zip(stages, counts):
+        all_of = json.loads(told)
+        tally[f"{stage} kept"] = all_of["kept"]
+        for ends in ("dropped", "failed"):
+            tally[f"{stage} {ends}"] = sum(all_of[ends].values())
+    return tally
+
+
+def _added(counts: Iterable[dict[str, Any]]) -> str:
+    """The sum of counts, as JSON."""
+    total: dict[str, Any] = {"rows": 0, "kept": 0, "dropped": {}, "failed": {}}
+    for part in counts:
+        for name, value in part.items():
+            if isinstance(value, dict):
+                into = total.setdefault(name, {})
+                for key, number in value.items():
+                    into[key] = into.get(key, 0) + number
+            else:
+                total[name] += value
+    return json.dumps(total)

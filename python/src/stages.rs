@@ -1,0 +1,249 @@
+//! The stages for engines that run them on many machines: single archives and shards, and what is done once for all of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use arrow_array::{RecordBatch, RecordBatchIterator};
+use arrow_schema::{ArrowError, SchemaRef};
+use arrow_select::concat::concat_batches;
+use dataset::tfds::FileFormat;
+use dataset::{Counts, Embedder, FileEntry, Progress, Run, ShardId, Silent, Stage, Summary, Task};
+use laion400m::model;
+use pipeline::build::{self, Report};
+use pipeline::collect::apart;
+use pipeline::pack;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+use serde::Serialize;
+
+use crate::error::{raise, unreadable};
+
+/// Errors of the program, which have the causes before them.
+type Error = anyhow::Error;
+
+/// Runs the program with these arguments, the first of which is its name; the exit status.
+#[pyfunction]
+pub(crate) fn run(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
+    py.detach(|| laion400m::run(arguments))
+}
+
+/// Tells warnings on stderr, which engines keep with the log of the task.
+#[derive(Clone, Copy)]
+struct Told;
+
+impl Progress for Told {
+    fn begin(&self, _: Stage, _: Option<u64>) -> Box<dyn Task + '_> {
+        Box::new(Silent)
+    }
+
+    #[expect(clippy::print_stderr, reason = "a task has no other way to say something")]
+    fn warn(&self, line: &str) {
+        eprintln!("{line}");
+    }
+}
+
+fn json(value: &impl Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| unreadable(&error))
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> PyResult<T> {
+    serde_json::from_str(json).map_err(|error| unreadable(&error))
+}
+
+/// Rows that are given away as an Arrow stream.
+#[pyclass(frozen, module = "laion400m._core")]
+#[derive(Debug)]
+pub(crate) struct Rows(Mutex<Vec<RecordBatch>>, SchemaRef);
+
+#[pymethods]
+impl Rows {
+    /// The stream, which can be taken once.
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        drop(requested_schema); // the standard lets a producer give its own schema
+        let rows = std::mem::take(&mut *self.0.lock().map_err(crate::error::poisoned)?);
+        let rows = RecordBatchIterator::new(rows.into_iter().map(Ok), self.1.clone());
+        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(rows)), c"arrow_array_stream")
+    }
+}
+
+/// All rows of an Arrow stream.
+fn rows_of(stream: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let capsule = stream.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>()?;
+    let wrong = |error: ArrowError| PyValueError::new_err(error.to_string());
+    let place = capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast::<FFI_ArrowArrayStream>();
+    // SAFETY: by the Arrow PyCapsule interface a capsule of this name holds such a stream, which whoever takes it owns:
+    // `from_raw` leaves an empty one in its place.
+    let reader = unsafe { RecordBatchStreamReader::from_raw(place.as_ptr()) }.map_err(wrong)?;
+    let schema = arrow_array::RecordBatchReader::schema(&reader);
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    concat_batches(&schema, &batches).map_err(wrong)
+}
+
+/// The settings of a whole run.
+#[pyclass(frozen, module = "laion400m._core")]
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    recipe: build::Recipe,
+    /// Where its relative paths start.
+    folder: PathBuf,
+}
+
+#[pymethods]
+impl Recipe {
+    /// Reads a recipe.
+    #[staticmethod]
+    fn read(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let recipe = py.detach(|| build::Recipe::read(&path)).map_err(raise)?;
+        Ok(Self { recipe, folder: path.parent().unwrap_or(Path::new(".")).into() })
+    }
+
+    /// A recipe as JSON.
+    #[staticmethod]
+    fn parse(text: &str, folder: PathBuf) -> PyResult<Self> {
+        let recipe = parse::<build::Recipe>(text)?.checked(Path::new("recipe")).map_err(raise)?;
+        Ok(Self { recipe, folder })
+    }
+
+    /// Every setting as JSON.
+    fn text(&self) -> PyResult<String> {
+        json(&self.recipe)
+    }
+
+    /// Where its relative paths start.
+    #[getter]
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Pairs of a shard.
+    #[getter]
+    fn shard_rows(&self) -> u32 {
+        self.recipe.collect.shard_rows
+    }
+
+    /// The archives in the order in which of equal pairs one stays.
+    fn archives(&self, py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+        let archives = py.detach(|| self.recipe.archives(&self.folder)).map_err(raise)?;
+        let distinct: std::collections::BTreeSet<_> = archives.into_iter().collect();
+        Ok(distinct.into_iter().collect())
+    }
+
+    /// Puts the recipe into a run folder, or checks that the one there is the same.
+    fn claim(&self, py: Python<'_>, run: PathBuf) -> PyResult<()> {
+        py.detach(|| self.recipe.claim(&Run::new(run))).map_err(raise)
+    }
+
+    /// The pairs of one archive, and what became of it.
+    fn collect(&self, py: Python<'_>, archive: PathBuf) -> PyResult<(Rows, String)> {
+        let (rows, read) = py
+            .detach(|| {
+                if !self.recipe.collect.against.is_empty() {
+                    return Err(dataset::Error::Invalid("collect: against is an anti join of DataFrames here".into()));
+                }
+                let mut rows = Vec::new();
+                let read = apart::archive(&self.recipe.collect, &archive, &Told, &mut |batch| {
+                    rows.push(batch);
+                    Ok(())
+                })?;
+                Ok((rows, read))
+            })
+            .map_err(raise)?;
+        let schema = apart::no_pairs().schema();
+        Ok((Rows(Mutex::new(rows), schema), json(&read)?))
+    }
+
+    /// Writes a shard of pairs in the order of their uids; the file it became.
+    #[staticmethod]
+    fn write_pairs(py: Python<'_>, run: PathBuf, shard: u32, pairs: &Bound<'_, PyAny>) -> PyResult<String> {
+        let pairs = rows_of(pairs)?;
+        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(shard), &pairs);
+        json(&py.detach(write).map_err(raise)?)
+    }
+
+    /// Writes the empty shard of a crawl without pairs.
+    #[staticmethod]
+    fn write_no_pairs(py: Python<'_>, run: PathBuf) -> PyResult<String> {
+        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(0), &apart::no_pairs());
+        json(&py.detach(write).map_err(raise)?)
+    }
+
+    /// Ends the collecting; `archives` are paths, what became of each, and its pairs that stayed.
+    fn finish_pairs(
+        &self,
+        py: Python<'_>,
+        run: PathBuf,
+        archives: Vec<(PathBuf, String, u64)>,
+        files: Vec<String>,
+    ) -> PyResult<String> {
+        let archives = archives.into_iter().map(|(path, read, stayed)| Ok((path, parse(&read)?, stayed)));
+        let archives = archives.collect::<PyResult<Vec<_>>>()?;
+        let files = files.iter().map(|file| parse(file)).collect::<PyResult<Vec<FileEntry>>>()?;
+        let output = Run::new(run).pairs();
+        let counts = py.detach(|| apart::finish_stage(&self.recipe.collect, archives, &output, files));
+        json(&counts.map_err(raise)?)
+    }
+
+    /// Opens what the shards of a run need, for as long as the process lives.
+    fn shards(&self, py: Python<'_>, run: PathBuf) -> PyResult<Shards> {
+        let open = || {
+            let scorers = model::heads(&self.recipe.filter.heads, &self.folder, None)?;
+            // A worker serves one run, and ends with it.
+            let embedder: &'static dyn Embedder = &**Box::leak(Box::new(model::named(&self.recipe.embed.model)?));
+            let recipe: &'static build::Recipe = Box::leak(Box::new(self.recipe.clone()));
+            let run: &'static Run = Box::leak(Box::new(Run::new(run)));
+            Ok(Shards(build::Shards::new(recipe, embedder, &scorers, run)?))
+        };
+        py.detach(open).map_err(|error: Error| PyRuntimeError::new_err(format!("{error:#}")))
+    }
+
+    /// Packs what needs all shards, builds the index, and publishes the report, which it gives; `counts` are those of collect,
+    /// download, embed, filter and pack.
+    fn finish(&self, py: Python<'_>, run: PathBuf, counts: Vec<String>) -> PyResult<String> {
+        let stages = [Stage::Collect, Stage::Download, Stage::Embed, Stage::Filter, Stage::Pack];
+        let summary = |(stage, counts): (Stage, &String)| Ok(Summary { stage, counts: parse::<Counts>(counts)? });
+        let mut stages = stages.into_iter().zip(&counts).map(summary).collect::<PyResult<Vec<_>>>()?;
+        let run = Run::new(run);
+        let finish = || {
+            pack::pack_whole(&run.packages(), &pack::Format::OF_RUN, &[FileFormat::default()], &Told)?;
+            let model = model::named(&self.recipe.embed.model)?.fingerprint();
+            stages.push(search::build(&run.packages().embeddings(), &run.index(), &model, &Told)?);
+            let report = Report { stages, truth: None };
+            report.publish(&run)?;
+            Ok(report)
+        };
+        let report = py.detach(finish).map_err(|error: Error| PyRuntimeError::new_err(format!("{error:#}")))?;
+        json(&report)
+    }
+}
+
+/// Single shards of a run.
+#[pyclass(frozen, module = "laion400m._core")]
+pub(crate) struct Shards(build::Shards<'static>);
+
+#[pymethods]
+impl Shards {
+    /// Takes a shard through one stage: `download`, `embed`, `filter` or `pack`; what became of its rows.
+    fn stage(&self, py: Python<'_>, stage: &str, shard: u32) -> PyResult<String> {
+        let id = ShardId(shard);
+        let done = py.detach(|| match stage {
+            "download" => self.0.download(id, &Silent),
+            "embed" => self.0.embed(id),
+            "filter" => self.0.filter(id),
+            "pack" => self.0.pack(id),
+            other => Err(dataset::Error::Invalid(format!("no stage {other:?}"))),
+        });
+        json(&done.map_err(raise)?)
+    }
+
+    /// Leaves the embedded prompts beside the embeddings.
+    fn leave_prompts(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.leave_prompts()).map_err(raise)
+    }
+}
