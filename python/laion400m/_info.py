@@ -57,7 +57,7 @@ def opened(
     embeddings: str | os.PathLike[str] | None,
 ) -> _core.Dataset:
     """The package that a name or a path means, and the one its embeddings come from."""
-    if os.path.isdir(name):
+    if "://" in os.fspath(name) or os.path.isdir(name):
         dataset = _core.Dataset.open(name)
     else:
         home = os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")

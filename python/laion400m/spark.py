@@ -156,8 +156,8 @@ def _opened(recipe: Settings, archives: Sequence[str] | None = None) -> _core.Re
 
 def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
     """A row for each pair, and one for each archive that tells what became of it."""
-    archives = list(enumerate(map(fspath, recipe.archives())))
-    text, folder = recipe.text(), fspath(recipe.folder)
+    archives = list(enumerate(recipe.archives()))
+    text, folder = recipe.text(), recipe.folder
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         opened = _core.Recipe.parse(text, folder)
@@ -258,7 +258,7 @@ def _staged_by(
     profile: ResourceProfile | None,
     counters: Accumulator[Counters] | None,
 ) -> DataFrame:
-    text, folder = recipe.text(), fspath(recipe.folder)
+    text, folder = recipe.text(), recipe.folder
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from laion400m import spark as here  # of the worker, which lives longer than this task

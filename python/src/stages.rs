@@ -1,5 +1,7 @@
 //! The stages for engines that run them on many machines: single archives and shards, and what is done once for all of them.
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -25,7 +27,7 @@ type Error = anyhow::Error;
 
 /// Runs the program with these arguments, the first of which is its name; the exit status.
 #[pyfunction]
-pub(crate) fn run(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
+pub(crate) fn run(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
     py.detach(|| laion400m::run(arguments))
 }
 
@@ -118,8 +120,8 @@ impl Recipe {
 
     /// Where its relative paths start.
     #[getter]
-    fn folder(&self) -> &Path {
-        &self.folder
+    fn folder(&self) -> &OsStr {
+        self.folder.as_os_str() // as text: pathlib would make one slash of two
     }
 
     /// Pairs of a shard.
@@ -129,10 +131,10 @@ impl Recipe {
     }
 
     /// The archives in the order in which of equal pairs one stays.
-    fn archives(&self, py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+    fn archives(&self, py: Python<'_>) -> PyResult<Vec<OsString>> {
         let archives = py.detach(|| self.recipe.archives(&self.folder)).map_err(raise)?;
-        let distinct: std::collections::BTreeSet<_> = archives.into_iter().collect();
-        Ok(distinct.into_iter().collect())
+        let distinct: BTreeSet<_> = archives.into_iter().collect();
+        Ok(distinct.into_iter().map(PathBuf::into_os_string).collect())
     }
 
     /// Puts the recipe into a run folder, or checks that the one there is the same.

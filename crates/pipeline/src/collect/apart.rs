@@ -76,6 +76,10 @@ pub fn finish_stage(
     output: &Path,
     files: Vec<FileEntry>,
 ) -> Result<Counts> {
+    // Of one that was opened it is told what was read.
+    if archives.iter().all(|(_, read, _)| read.ledger.counts.read.is_empty()) {
+        return Err(Error::Invalid(format!("collect: none of {} archives can be read", archives.len())));
+    }
     let inputs = archives.iter().map(|(path, ..)| path).chain(config.lists()).map(|path| remote::name(path)).collect();
     let mut ledgers = Vec::new();
     for (path, Read { mut ledger, whole }, stayed) in archives {

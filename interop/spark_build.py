@@ -1,0 +1,21 @@
+"""Builds a run on Spark: run by the Python that has it. Arguments: master, recipe, run folder."""
+
+import json
+import os
+import sys
+
+from pyspark.sql import SparkSession
+
+from laion400m import spark as laion
+
+master, recipe, run = sys.argv[1:]
+# Executors of a local cluster are processes of their own, which ask the store, too.
+asked = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "XDG_"))}
+settings = {f"spark.executorEnv.{name}": value for name, value in asked.items()}
+settings |= {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "4", "spark.executor.memory": "1g"}
+spark = SparkSession.builder.master(master).config(map=settings).getOrCreate()
+print(json.dumps({"application": spark.sparkContext.applicationId}), flush=True)
+counters = laion.counters(spark)
+report = laion.build(spark, recipe, run, counters=counters)
+print(json.dumps({"report": report, "counters": counters.value}), flush=True)
+spark.stop()

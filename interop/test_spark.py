@@ -1,0 +1,143 @@
+"""The whole road on Spark, in a venv of its own that has Spark and the wheel: SPARK names its Python. Executors are processes of
+their own, and everything is in an object store on this machine."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from test_stores import Bucket, environment, lasting, moto  # noqa: F401
+
+HERE = Path(__file__).parent
+CLUSTER = "local-cluster[2,1,2048]"
+
+
+@pytest.fixture(scope="module")
+def spark():
+    if "SPARK" not in os.environ or shutil.which("java") is None:
+        pytest.skip("needs Java, and SPARK: a Python with pyspark and the wheel")
+    return os.environ["SPARK"]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def web(program, moto, tmp_path_factory):  # noqa: F811
+    """The miniature web, whose crawl and recipe are in a bucket; and a run of it there by the program alone."""
+    folder = tmp_path_factory.mktemp("web")
+    port = free_port()
+    serving = subprocess.Popen(
+        [program, "demo", "--quiet", "--pictures", "1200", "--port", str(port), "-o", folder / "run"], text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (folder / "run/report.json").exists():
+        assert serving.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    bucket = Bucket(moto, "spark")
+    for archive in (folder / "run/crawl").glob("*.wat.gz"):
+        bucket.client.upload_file(str(archive), "spark", f"crawl/{archive.name}")
+    recipe = (folder / "run/crawl/recipe.toml").read_text()
+    recipe = recipe.replace('"*.warc.wat.gz"', '"s3://spark/crawl/*.warc.wat.gz"').replace("shard_rows = 500", "shard_rows = 200")
+    bucket.client.put_object(Bucket="spark", Key="recipe.toml", Body=recipe.encode())
+    told = environment("http://%s:%s" % moto)
+    build = [program, "build", "s3://spark/recipe.toml", "-o", "s3://spark/alone", "--quiet"]
+    ended = subprocess.run(build, env={**os.environ, **told})
+    assert ended.returncode in (0, 1)
+    yield bucket, told, lasting(bucket.files("alone"))
+    serving.terminate()
+    serving.wait()
+
+
+class Build:
+    """A build on Spark that is under way."""
+
+    def __init__(self, spark: str, told: dict[str, str], run: str, master: str = CLUSTER) -> None:
+        command = [spark, str(HERE / "spark_build.py"), master, "s3://spark/recipe.toml", run]
+        told = {**os.environ, **told, "PYSPARK_PYTHON": spark}
+        self.process = subprocess.Popen(command, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.told, self.warned = [], []
+        self.readers = [
+            threading.Thread(target=lambda: self.told.extend(json.loads(line) for line in self.process.stdout)),
+            threading.Thread(target=lambda: self.warned.extend(self.process.stderr)),
+        ]
+        for reader in self.readers:
+            reader.start()
+
+    def application(self) -> str:
+        while not self.told:
+            assert self.process.poll() is None, "".join(self.warned)[-4000:]
+            time.sleep(0.1)
+        return self.told[0]["application"]
+
+    def end(self) -> dict:
+        status = self.process.wait(timeout=600)
+        for reader in self.readers:
+            reader.join()
+        assert status == 0, "".join(self.warned)[-4000:]
+        return self.told[1]
+
+
+def executor(application: str, number: int) -> int:
+    """The process of an executor, by its own id."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if "org.apache.spark.executor.CoarseGrainedExecutorBackend" in words:
+            option = lambda name: words[words.index(name) + 1]
+            if option("--app-id") == application and option("--executor-id") == str(number):
+                return int(folder.name)
+    raise AssertionError(f"no executor {number} of {application}")
+
+
+def unlike(here: dict[str, bytes], there: dict[str, bytes]) -> list[str]:
+    return sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+
+
+def test_a_run_on_spark_has_the_bytes_of_one_machine(web, spark):
+    bucket, told, alone = web
+    build = Build(spark, told, "s3://spark/together")
+    ended = build.end()
+    assert len([name for name in alone if name.startswith("packages/webdataset/") and name.endswith(".tar")]) == 5
+    assert unlike(alone, lasting(bucket.files("together"))) == []
+    assert ended["report"] == json.loads(alone["report.json"])
+    funnel = {stage["stage"]: stage for stage in ended["report"]["stages"]}
+    for stage in ("download", "embed", "filter", "pack"):
+        assert ended["counters"][f"{stage} kept"] == funnel[stage]["kept"]
+        assert ended["counters"][f"{stage} failed"] == sum(funnel[stage]["failed"].values())
+
+
+def test_an_executor_that_is_killed_changes_nothing(web, spark):
+    bucket, told, alone = web
+    build = Build(spark, told, "s3://spark/killed")
+    application = build.application()
+    # In the middle: some shard is downloaded, and not all are packed.
+    while not any(name.endswith(".parquet") for name in bucket.objects("killed/images/")):
+        assert build.process.poll() is None, "".join(build.warned)[-4000:]
+        time.sleep(0.05)
+    packed = len([name for name in bucket.objects("killed/packages/webdataset/") if name.endswith(".tar")])
+    assert packed < 5
+    os.kill(executor(application, 0), signal.SIGKILL)
+    ended = build.end()
+    assert any("Lost executor 0" in line for line in build.warned), "".join(build.warned)[-4000:]
+    assert unlike(alone, lasting(bucket.files("killed"))) == []
+    assert ended["report"] == json.loads(alone["report.json"])
+
+
+def test_a_second_build_does_nothing_again(web, spark):
+    bucket, told, _ = web
+    before = bucket.objects("together/")
+    Build(spark, told, "s3://spark/together", "local[2]").end()
+    assert bucket.objects("together/") == before
