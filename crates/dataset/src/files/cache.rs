@@ -104,7 +104,7 @@ impl Cache {
         let mut bytes = more + may_go.iter().map(|file| file.held.load(Ordering::Relaxed)).sum::<u64>();
         for file in may_go {
             if bytes > self.bytes_max {
-                bytes -= file.empty();
+                bytes = bytes.saturating_sub(file.empty()); // it may have grown meanwhile
             }
         }
         let mut idle = files.iter().filter(|file| Arc::strong_count(file) == 1).count();
