@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.resource import ResourceProfile
@@ -179,7 +179,7 @@ def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
     return named.mapInArrow(read, f"{_PAIR}, {_PLACE}, read string")
 
 
-def _columns(pairs: Sequence[pa.Array], archive: int, positions: pa.Array, read: str | None) -> pa.RecordBatch:
+def _columns(pairs: Sequence[Any], archive: int, positions: Any, read: str | None) -> pa.RecordBatch:
     rows = len(positions)
     last = [pa.array([archive] * rows, pa.int32()), positions, pa.array([read] * rows, pa.string())]
     return pa.RecordBatch.from_arrays([*pairs, *last], [*_COLUMNS, "archive_number", "position", "read"])
@@ -217,18 +217,18 @@ def _write_pairs(pairs: DataFrame, run: str, shard_rows: int) -> list[str]:
 
 def _by_shard(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
     """Rows of each shard, which come one after the other."""
-    shard, parts = None, []
+    shard, parts = -1, list[pa.Table]()
     for batch in batches:
-        rows = pa.table(batch)
-        while len(rows):
-            first = rows["shard"][0].as_py()
-            length = pc.sum(pc.equal(rows["shard"], first)).as_py()
-            if first != shard and parts:
+        numbers = np.asarray(batch.column("shard"))
+        bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+        for start, end in zip(bounds, bounds[1:]):
+            if start == end:
+                continue
+            if numbers[start] != shard and parts:
                 yield shard, pa.concat_tables(parts)
                 parts = []
-            shard = first
-            parts.append(rows.slice(0, length).drop_columns("shard"))
-            rows = rows.slice(length)
+            shard = int(numbers[start])
+            parts.append(pa.table(batch.slice(start, end - start)).drop_columns("shard"))
     if parts:
         yield shard, pa.concat_tables(parts)
 
@@ -264,14 +264,14 @@ def _staged_by(
         from laion400m import spark as here  # of the worker, which lives longer than this task
 
         for batch in batches:
-            for shard in batch["shard"].to_pylist():
+            for shard in np.asarray(batch.column("shard")).tolist():
                 key = (text, folder, run)
                 if key not in here._opened_here:
                     here._opened_here[key] = _core.Recipe.parse(text, folder).shards(run)
                 counts = [here._opened_here[key].stage(stage, shard) for stage in stages]
                 if counters is not None:
                     counters.add(_tallied(stages, counts))
-                columns = [pa.array([shard] * len(stages), pa.int32()), pa.array(list(stages)), pa.array(counts)]
+                columns: list[Any] = [pa.array([shard] * len(stages), pa.int32()), pa.array(list(stages)), pa.array(counts)]
                 yield pa.RecordBatch.from_arrays(columns, ["shard", "stage", "counts"])
 
     spread = shards.select("shard")
