@@ -187,6 +187,9 @@ impl files::Store for Stores {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        if folder.starts_with("http:") || folder.starts_with("https:") {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "a web server has no listing"));
+        }
         let place = self.place(folder)?;
         let (store, key) = (place.store.clone(), place.key.clone());
         let found = place.wait(async move { store.list_with_delimiter(Some(&key)).await })?;
