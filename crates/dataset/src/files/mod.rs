@@ -20,7 +20,7 @@ pub(crate) use cache::Cached;
 use crate::{Error, Result};
 
 /// How addresses start.
-const SCHEMES: [&str; 8] = ["s3://", "s3a://", "gs://", "az://", "abfs://", "abfss://", "http://", "https://"];
+const SCHEMES: [&str; 6] = ["s3://", "s3a://", "gs://", "az://", "http://", "https://"];
 
 /// An object as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]

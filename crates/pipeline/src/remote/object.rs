@@ -33,7 +33,8 @@ pub(super) fn key(key: &str) -> io::Result<Path> {
 pub(super) fn store(scheme: &str, bucket: &str, retry: RetryConfig) -> io::Result<Arc<dyn ObjectStore>> {
     let crypto = Arc::new(Crypto);
     let store: Result<Arc<dyn ObjectStore>, Error> = match scheme {
-        "s3" => AmazonS3Builder::from_env()
+        // Hadoop calls it s3a.
+        "s3" | "s3a" => AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             .with_http_connector(Connector)
             .with_crypto_provider(crypto)
