@@ -51,6 +51,13 @@ pub struct Entry {
     pub is_dir: bool,
 }
 
+impl Entry {
+    /// Whether it is a file, or leads to one; of an object this is known without asking again.
+    pub fn is_file(&self) -> bool {
+        if is_remote(&self.path) { !self.is_dir } else { self.path.is_file() }
+    }
+}
+
 /// Reads and writes what stands at addresses, and tries again what may pass. Errors are of the kinds that files have:
 /// `NotFound` where there is nothing, `AlreadyExists` where a condition does not hold.
 pub trait Store: Send + Sync {

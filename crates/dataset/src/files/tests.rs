@@ -155,7 +155,7 @@ fn parts_are_fetched_as_they_are_read() {
     let mut part = [0; 10];
     file.read_exact_at(&mut part, 600_000).expect("a store");
     assert_eq!(part, content(900_000)[600_000..600_010]);
-    assert_eq!(store.asked_of(name), [524_288..786_432]);
+    assert_eq!(store.asked_of(name).last(), Some(&(524_288..786_432)));
     file.read_exact_at(&mut part, 700_000).expect("a store");
     assert_eq!(store.asked_of(name).len(), 1);
     let end = file.read_exact_at(&mut part, 899_995).expect_err("beyond the end");

@@ -305,11 +305,10 @@ fn beside(stem: &Path, ending: &str) -> PathBuf {
 fn stems(folder: &Path, ending: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in files::list(folder)? {
-        let path = entry.path;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let stem = name.strip_suffix(ending).and_then(|name| name.strip_suffix('.'));
         found.extend(
-            stem.filter(|stem| !stem.is_empty() && !stem.starts_with('.') && files::is_file(&path)).map(str::to_owned),
+            stem.filter(|stem| !stem.is_empty() && !stem.starts_with('.') && entry.is_file()).map(str::to_owned),
         );
     }
     Ok(found)

@@ -129,8 +129,8 @@ fn list(root: &Path, folder: &Path, names: &mut BTreeMap<String, Vec<String>>) -
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in files::list(&folder)? {
-            let path = entry.path;
-            let below = path.strip_prefix(root).unwrap_or(&path);
+            let path = &entry.path;
+            let below = path.strip_prefix(root).unwrap_or(path);
             let Some(name) = below.to_str() else {
                 return Err(Error::Invalid(format!("read {}: the name is not text", path.display())));
             };
@@ -138,10 +138,10 @@ fn list(root: &Path, folder: &Path, names: &mut BTreeMap<String, Vec<String>>) -
                 continue;
             }
             if entry.is_dir {
-                folders.push(path);
+                folders.push(entry.path);
             } else if let Some((key, ending)) = name.rsplit_once('.')
                 && (is_picture(ending) || ["txt", "json"].iter().any(|known| known.eq_ignore_ascii_case(ending)))
-                && (files::is_remote(&path) || fs::metadata(&path)?.is_file())
+                && (files::is_remote(path) || fs::metadata(path)?.is_file())
             {
                 names.entry(key.into()).or_default().push(ending.into());
             }
