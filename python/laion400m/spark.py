@@ -59,15 +59,19 @@ def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None)
 
 
 def deduplicate(pairs: DataFrame) -> DataFrame:
-    """Each pair once: of equal ones that of the first archive, there the first."""
-    first = F.min_by(F.struct(*pairs.columns), F.struct("archive_number", "position"))
-    return pairs.groupBy("uid").agg(first.alias("pair")).select("pair.*")
+    """Each pair once: of equal ones that of the first archive, there the first.
+
+    With a column ``bucket``, by which the rows are spread: the first digits of the uid. So what follows has them in order.
+    """
+    nth = F.row_number().over(Window.partitionBy("bucket", "uid").orderBy("archive_number", "position"))
+    return _bucketed(pairs).withColumn("nth", nth).where("nth = 1").drop("nth")
 
 
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
     """Writes unique pairs into ``run/pairs``, in the order of their uids, which spreads the hosts. A row for each shard."""
-    opened = _opened(recipe)
-    written = _write_pairs(pairs, fspath(run), opened.shard_rows)
+    pairs = pairs.persist(StorageLevel.DISK_ONLY)  # they are counted before they are written
+    written = _write_pairs(pairs, fspath(run), _opened(recipe).shard_rows)
+    pairs.unpersist()
     return pairs.sparkSession.createDataFrame([(shard,) for shard in range(len(written))], "shard int")
 
 
@@ -185,6 +189,12 @@ def _columns(pairs: Sequence[Any], archive: int, positions: Any, read: str | Non
     return pa.RecordBatch.from_arrays([*pairs, *last], [*_COLUMNS, "archive_number", "position", "read"])
 
 
+def _bucketed(pairs: DataFrame) -> DataFrame:
+    if "bucket" in pairs.columns:
+        return pairs
+    return pairs.withColumn("bucket", F.substring("uid", 1, _BUCKET_DIGITS)).repartition("bucket")
+
+
 def _write_pairs(pairs: DataFrame, run: str, shard_rows: int) -> list[str]:
     """Writes the shards, and gives what each file is, in order.
 
@@ -192,8 +202,8 @@ def _write_pairs(pairs: DataFrame, run: str, shard_rows: int) -> list[str]:
     than a bucket, and none has to be done twice with the same split for the result to be the same.
     """
     spark = pairs.sparkSession
-    bucket = F.substring("uid", 1, _BUCKET_DIGITS).alias("bucket")
-    lengths = sorted((row.bucket, row["count"]) for row in pairs.groupBy(bucket).count().collect())
+    pairs = _bucketed(pairs.select(*_COLUMNS, *(["bucket"] if "bucket" in pairs.columns else [])))
+    lengths = sorted((row.bucket, row["count"]) for row in pairs.groupBy("bucket").count().collect())
     starts, total = [], 0
     for name, length in lengths:
         starts.append((name, total))
@@ -202,7 +212,7 @@ def _write_pairs(pairs: DataFrame, run: str, shard_rows: int) -> list[str]:
         return [_core.Recipe.write_no_pairs(run)]
     before = F.broadcast(spark.createDataFrame(starts, "bucket string, before bigint"))
     place = F.row_number().over(Window.partitionBy("bucket").orderBy("uid")) - 1 + F.col("before")
-    placed = pairs.select(bucket, *_COLUMNS).join(before, "bucket").withColumn("shard", F.floor(place / shard_rows).cast("int"))
+    placed = pairs.join(before, "bucket").withColumn("shard", F.floor(place / shard_rows).cast("int"))
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for shard, rows in _by_shard(batches):
