@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from test_stores import Bucket, environment, lasting, moto  # noqa: F401
+from test_stores import Bucket, environment, free_port, lasting, moto  # noqa: F401
 
 HERE = Path(__file__).parent
 CLUSTER = "local-cluster[2,1,2048]"
@@ -24,12 +23,6 @@ def spark():
     if "SPARK" not in os.environ or shutil.which("java") is None:
         pytest.skip("needs Java, and SPARK: a Python with pyspark and the wheel")
     return os.environ["SPARK"]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

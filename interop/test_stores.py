@@ -1,7 +1,9 @@
 """Runs, packages and indices in an object store: moto speaks S3's protocol on this machine, and what is between fails often."""
 
 import os
+import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 import laion400m
 from faults import Faults
@@ -19,12 +20,29 @@ from faults import Faults
 SEED = int(time.time())
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def moto():
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()
-    server.stop()
+    """A process of its own, for moto has one state for all servers of a process."""
+    place = ("127.0.0.1", free_port())
+    command = [sys.executable, "-m", "moto.server", "-H", place[0], "-p", str(place[1])]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(place).close()
+            break
+        except ConnectionRefusedError:
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+    yield place
+    server.terminate()
+    server.wait()
 
 
 def environment(url: str) -> dict[str, str]:
