@@ -65,16 +65,20 @@ pub(super) fn store(scheme: &str, bucket: &str, retry: RetryConfig) -> io::Resul
     store.map_err(|error| io::Error::other(reason(&error)))
 }
 
+/// Whether nobody says who asks: a cloud's machine would ask there, and elsewhere nobody answers.
+pub(super) fn lacks_credentials(error: &Error) -> bool {
+    let cause = reason(error);
+    cause.contains("169.254.169.254") || cause.contains("metadata.google.internal")
+}
+
 /// What an error means to somebody who reads it.
 pub(super) fn cause(error: &Error) -> String {
-    let cause = reason(error);
-    // Where a cloud's machine asks who it is; elsewhere nobody answers.
-    if cause.contains("169.254.169.254") || cause.contains("metadata.google.internal") {
+    if lacks_credentials(error) {
         let what = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket; \
                     GOOGLE_APPLICATION_CREDENTIALS; or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY";
         return format!("no credentials for the store: {what}");
     }
-    cause
+    reason(error)
 }
 
 /// An object that is read from front to back.
@@ -98,7 +102,7 @@ impl Object {
         let options = GetOptions { range, if_match: self.version.clone(), ..GetOptions::default() };
         let found = self.store.get_opts(&self.key, options).await.map_err(|error| match error {
             Error::Precondition { .. } => Broken::For("the object has changed while it was read".into()),
-            Error::Generic { .. } if !cause(&error).starts_with("no credentials") => Broken::Passing(cause(&error)),
+            Error::Generic { .. } if !lacks_credentials(&error) => Broken::Passing(cause(&error)),
             _ => Broken::For(cause(&error)),
         })?;
         self.version = self.version.take().or(found.meta.e_tag.clone());

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dataset::files::{self, Condition, Entry, Object};
@@ -18,11 +19,13 @@ use object_store::{
 };
 use tokio::runtime::Runtime;
 
-use super::object::{cause, key, split, store};
+use super::object::{cause, key, lacks_credentials, split, store};
 
 /// Longer objects are written in parts of this length, some of them at once.
 const PART_BYTES: u64 = 16 << 20;
 const PARTS_AT_ONCE: usize = 4;
+/// For so long a request is tried again, with pauses that grow to seconds.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Times that something is tried that may have been done although its answer was lost.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -81,7 +84,8 @@ impl Stores {
         let store = match opened.stores.get(&name) {
             Some(store) => store.clone(),
             None => {
-                let new = store(scheme, bucket, RetryConfig::default())?;
+                let retry = RetryConfig { max_retries: 7, retry_timeout: RETRY_MAX, ..RetryConfig::default() };
+                let new = store(scheme, bucket, retry)?;
                 opened.stores.entry(name).or_insert(new).clone()
             }
         };
@@ -92,32 +96,39 @@ impl Stores {
 impl Place {
     /// Waits for what is asked of the store. The caller may itself be part of another runtime, whose threads must not run this
     /// one's work.
-    fn wait<T: Send + 'static>(&self, ask: impl Future<Output = Result<T, Error>> + Send + 'static) -> io::Result<T> {
+    fn wait<T: Send + 'static>(
+        &self,
+        ask: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
         let (sender, receiver) = mpsc::channel();
         self.runtime.spawn(async move {
             let _ = sender.send(ask.await); // nobody waits any more
         });
-        match receiver.recv() {
-            Ok(done) => done.map_err(|error| into_io(&error)),
-            Err(_) => Err(io::Error::other("the store's answer was lost")),
+        let lost = || Error::Generic { store: "store", source: "the answer was lost".into() };
+        receiver.recv().unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// The same, asking again where an answer broke off, which the store's own library does only before it has begun.
+    fn ask<T: Send + 'static, F>(&self, ask: impl Fn(Arc<dyn ObjectStore>, Key) -> F) -> io::Result<T>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let mut attempt = 1;
+        loop {
+            match self.wait(ask(self.store.clone(), self.key.clone())) {
+                Err(error @ Error::Generic { .. }) if attempt < ATTEMPTS_MAX && !lacks_credentials(&error) => {
+                    attempt += 1
+                }
+                other => return other.map_err(|error| into_io(&error)),
+            }
         }
     }
 
-    /// Asks for some bytes, or all. Answers that break off are asked for again.
-    fn get(&self, options: GetOptions) -> io::Result<Bytes> {
-        let (store, key) = (self.store.clone(), self.key.clone());
-        self.wait(async move {
-            let mut attempt = 1;
-            loop {
-                let got = match store.get_opts(&key, options.clone()).await {
-                    Ok(found) => found.bytes().await,
-                    Err(error) => Err(error),
-                };
-                match got {
-                    Err(Error::Generic { .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
-                    other => return other,
-                }
-            }
+    /// Asks for some bytes, or all.
+    fn get(&self, options: &GetOptions) -> io::Result<Bytes> {
+        self.ask(|store, key| {
+            let options = options.clone();
+            async move { store.get_opts(&key, options).await?.bytes().await }
         })
     }
 }
@@ -135,21 +146,19 @@ fn into_io(error: &Error) -> io::Error {
 
 impl files::Store for Stores {
     fn head(&self, path: &Path) -> io::Result<Object> {
-        let place = self.place(path)?;
-        let (store, key) = (place.store.clone(), place.key.clone());
-        let meta = place.wait(async move { store.head(&key).await })?;
+        let meta = self.place(path)?.ask(|store, key| async move { store.head(&key).await })?;
         let version = meta.e_tag.or(meta.version).unwrap_or_default();
         Ok(Object { bytes: meta.size, version })
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Ok(self.place(path)?.get(GetOptions::default())?.into())
+        Ok(self.place(path)?.get(&GetOptions::default())?.into())
     }
 
     fn read_range(&self, path: &Path, object: &Object, range: Range<u64>) -> io::Result<Vec<u8>> {
         let if_match = Some(object.version.clone()).filter(|version| version.starts_with('"'));
         let options = GetOptions { range: Some(range.into()), if_match, ..GetOptions::default() };
-        let read = self.place(path)?.get(options);
+        let read = self.place(path)?.get(&options);
         let changed = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::Error::other("it has changed while it was read"),
             _ => error,
@@ -168,21 +177,23 @@ impl files::Store for Stores {
             }
         };
         let (store, key) = (place.store.clone(), place.key.clone());
-        let put = place.wait(async move {
-            let mut attempt = 1;
-            loop {
-                let put = if bytes <= PART_BYTES {
-                    put_whole(&*store, &key, &from, bytes, mode.clone()).await
-                } else {
-                    put_parts(&*store, &key, &from, bytes).await
-                };
-                match put {
-                    // The last request of an upload may have been done although its answer was lost.
-                    Err(Error::Generic { .. } | Error::NotFound { .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
-                    other => return other,
+        let put = place
+            .wait(async move {
+                let mut attempt = 1;
+                loop {
+                    let put = if bytes <= PART_BYTES {
+                        put_whole(&*store, &key, &from, bytes, mode.clone()).await
+                    } else {
+                        put_parts(&*store, &key, &from, bytes).await
+                    };
+                    match put {
+                        // The last request of an upload may have been done although its answer was lost.
+                        Err(Error::Generic { .. } | Error::NotFound { .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
+                        other => return other,
+                    }
                 }
-            }
-        })?;
+            })
+            .map_err(|error| into_io(&error))?;
         Ok(Object { bytes, version: put.e_tag.or(put.version).unwrap_or_default() })
     }
 
@@ -191,8 +202,7 @@ impl files::Store for Stores {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a web server has no listing"));
         }
         let place = self.place(folder)?;
-        let (store, key) = (place.store.clone(), place.key.clone());
-        let found = place.wait(async move { store.list_with_delimiter(Some(&key)).await })?;
+        let found = place.ask(|store, key| async move { store.list_with_delimiter(Some(&key)).await })?;
         let entry = |key: &Key, is_dir| {
             Some(Entry { path: folder.join(key.filename().filter(|name| !name.is_empty())?), is_dir })
         };
@@ -205,18 +215,20 @@ impl files::Store for Stores {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let place = self.place(path)?;
-        let (store, key) = (place.store.clone(), place.key.clone());
-        match place.wait(async move { store.delete(&key).await }) {
+        match self.place(path)?.ask(|store, key| async move { store.delete(&key).await }) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (place, to) = (self.place(from)?, self.place(to)?);
-        let (store, key) = (place.store.clone(), place.key.clone());
-        place.wait(async move { store.rename(&key, &to.key).await })
+        let to = self.place(to)?.key;
+        // Not by one call: what was copied and removed is not there any more when that is tried again.
+        self.place(from)?.ask(|store, key| {
+            let to = to.clone();
+            async move { store.copy(&key, &to).await }
+        })?;
+        self.remove(from)
     }
 }
 
