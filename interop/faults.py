@@ -8,6 +8,7 @@ from collections import Counter
 
 #: An object store is asked again up to ten times; nothing fails so often here that it would be given up.
 IN_A_ROW_MAX = 3
+FATES = ["500", "503", "lost before", "lost after", "cut off"]
 
 
 class Faults(http.server.ThreadingHTTPServer):
@@ -32,7 +33,7 @@ class Faults(http.server.ThreadingHTTPServer):
                 self.in_a_row[request] = 0
                 return "none"
             self.in_a_row[request] += 1
-            fate = self.chance.choice(["500", "503", "lost before", "lost after", "cut off"])
+            fate = FATES[sum(self.failed.values()) % len(FATES)]
             self.failed[fate] += 1
             return fate
 
