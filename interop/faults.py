@@ -6,7 +6,7 @@ import random
 import threading
 from collections import Counter
 
-#: An object store is asked again up to ten times; nothing fails so often here that it would be given up.
+#: A store is asked again more often than that, so nothing is given up here.
 IN_A_ROW_MAX = 3
 FATES = ["500", "503", "lost before", "lost after", "cut off"]
 
