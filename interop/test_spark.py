@@ -22,7 +22,8 @@ CLUSTER = "local-cluster[2,1,2048]"
 def spark():
     if "SPARK" not in os.environ or shutil.which("java") is None:
         pytest.skip("needs Java, and SPARK: a Python with pyspark and the wheel")
-    return os.environ["SPARK"]
+    # Executors have working folders of their own. The link that a venv's Python is has to stay, so it is not resolved.
+    return os.path.abspath(os.environ["SPARK"])
 
 
 @pytest.fixture(scope="module")
