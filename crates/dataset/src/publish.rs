@@ -279,13 +279,31 @@ impl Marker {
                 marker.config
             )));
         }
-        Ok((accepts(&marker.inputs) && marker.damaged(path).is_none()).then_some(marker))
+        Ok((accepts(&marker.inputs) && marker.is_whole(path)?).then_some(marker))
     }
 
     /// The first file that is missing or has another length.
-    pub fn damaged(&self, path: &Path) -> Option<&FileEntry> {
+    pub fn damaged(&self, path: &Path) -> io::Result<Option<&FileEntry>> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        self.files.iter().find(|file| files::length(folder.join(&file.name)).ok() != Some(file.bytes))
+        for file in &self.files {
+            if !files::has_length(folder.join(&file.name), file.bytes)? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether every file of this marker, which stands at `path`, is there with the right length.
+    pub fn is_whole(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.damaged(path)?.is_none())
+    }
+
+    /// Reads a marker; `None` where there is none, or one whose files are not all there with the right length.
+    pub fn read_whole(path: &Path) -> Result<Option<Self>> {
+        Ok(match Self::read(path)? {
+            Some(marker) if marker.is_whole(path)? => Some(marker),
+            _ => None,
+        })
     }
 
     /// Reads a marker; `None` where there is none.

@@ -135,9 +135,9 @@ impl EmbeddingFiles {
     }
 
     /// Whether a folder looks like one of embeddings.
-    pub fn are_in(folder: &Path) -> bool {
-        files::is_dir(folder.join("metadata"))
-            && (files::is_dir(folder.join("img_emb")) || files::is_dir(folder.join("text_emb")))
+    pub fn are_in(folder: &Path) -> Result<bool> {
+        Ok(files::is_dir(folder.join("metadata"))?
+            && (files::is_dir(folder.join("img_emb"))? || files::is_dir(folder.join("text_emb"))?))
     }
 
     /// Texts that stages compare the embeddings with, embedded by the same model; see [`crate::texts`].

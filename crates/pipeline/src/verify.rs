@@ -45,7 +45,8 @@ impl Checked {
         }
         for file in &marker.files {
             let there = path.parent().unwrap_or(Path::new(".")).join(&file.name);
-            if !files::exists(&there) && may_lack.is_some_and(|ending| file.name.ends_with(ending)) {
+            let may_lack = may_lack.is_some_and(|ending| file.name.ends_with(ending));
+            if may_lack && matches!(files::exists(&there), Ok(false)) {
                 continue;
             }
             self.files += 1;
@@ -64,14 +65,14 @@ impl Checked {
 pub fn run(run: &Run) -> Result<Checked> {
     let mut checked = Checked::default();
     // Stages that were run one by one leave no recipe, and no tar is removed.
-    let keeps_images = !files::exists(run.recipe()) || Recipe::read(&run.recipe())?.keep_images;
+    let keeps_images = !files::exists(run.recipe())? || Recipe::read(&run.recipe())?.keep_images;
     let may_lack = (!keeps_images).then_some(".tar");
     let pairs = run.pairs().join(collect::MARKER);
     let collected = checked.marker(&pairs, None);
     let mut totals = <[Counts; 4]>::default();
     let packages = run.packages();
     let mut folders = vec![run.images(), run.embeddings(), run.curated(), packages.folder().to_owned()];
-    let described = described(&packages);
+    let described = described(&packages)?;
     if !described.is_empty() && list_shards(packages.folder(), "json")?.is_empty() {
         folders.pop(); // packed in other forms only
     }
@@ -98,8 +99,8 @@ pub fn run(run: &Run) -> Result<Checked> {
         let path = run.packages().tfds().join(format!("{DATASET}-{}.json", config.name()));
         // Embeddings are not packed where they have another length than the catalogue's; and whoever has asked for
         // other packages may have none of TFDS.
-        if !files::exists(&path)
-            && (config == Config::Embeddings || (!described.is_empty() && !files::exists(packages.tfds())))
+        if !files::exists(&path)?
+            && (config == Config::Embeddings || (!described.is_empty() && !files::exists(packages.tfds())?))
         {
             continue;
         }
@@ -121,32 +122,40 @@ pub fn run(run: &Run) -> Result<Checked> {
         }
     }
     let index = run.index().join("index.json");
-    if files::exists(&index) {
+    if files::exists(&index)? {
         checked.marker(&index, None);
     }
     Ok(checked)
 }
 
 /// The markers of packages that are made, or described, as a whole.
-fn described(packages: &Packages) -> Vec<PathBuf> {
-    let of = |format: &Format| packages.folder().join(format!("{}.json", format.folder()));
-    Format::ALL.iter().map(of).filter(|path| files::exists(path)).collect()
+fn described(packages: &Packages) -> Result<Vec<PathBuf>> {
+    existing(Format::ALL.iter().map(|format| packages.folder().join(format!("{}.json", format.folder()))))
+}
+
+fn existing(paths: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if files::exists(&path)? {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// Checks a folder that is no run, if it is one that holds packages or is one itself: every file against the SHA-256 in
 /// `croissant.json`, against markers where they stand, and every record of TFDS. `None` if it is nothing of the kind.
 pub fn packages(folder: &Path) -> Result<Option<Checked>> {
     let mut checked = Checked::default();
-    if files::exists(folder.join("dataset_info.json")) {
+    if files::exists(folder.join("dataset_info.json"))? {
         checked = tfds(folder);
-    } else if !files::exists(folder.join(CROISSANT)) {
-        let mut markers = described(&Packages::new(folder));
-        let tfds = Config::ALL.map(|config| folder.join(format!("{DATASET}-{}.json", config.name())));
-        markers.extend(tfds.into_iter().filter(|path| files::exists(path)));
+    } else if !files::exists(folder.join(CROISSANT))? {
+        let mut markers = described(&Packages::new(folder))?;
+        markers.extend(existing(Config::ALL.map(|config| folder.join(format!("{DATASET}-{}.json", config.name()))))?);
         markers.iter().for_each(|path| drop(checked.marker(path, None)));
         return Ok((!markers.is_empty()).then_some(checked));
     }
-    if files::exists(folder.join(CROISSANT)) {
+    if files::exists(folder.join(CROISSANT))? {
         for (name, expected) in croissant::read(folder)? {
             checked.files += 1;
             let path = folder.join(name);
@@ -185,7 +194,7 @@ pub fn tfds(folder: &Path) -> Checked {
 
 fn embeddings(files: &EmbeddingFiles, checked: &mut Checked) {
     for path in [&files.image, &files.text] {
-        if !files::exists(path) {
+        if matches!(files::exists(path), Ok(false)) {
             continue; // its marker has said so
         }
         let all = MatrixReader::open(path).and_then(|mut matrix| {

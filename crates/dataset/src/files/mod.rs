@@ -240,22 +240,39 @@ pub fn length(path: impl AsRef<Path>) -> io::Result<u64> {
     Ok(if is_remote(path) { ask(path, |store| store.head(path))?.bytes } else { fs::metadata(path)?.len() })
 }
 
+/// Whether there is a file of this length.
+pub(crate) fn has_length(path: impl AsRef<Path>, bytes: u64) -> io::Result<bool> {
+    there(length(path).map(|length| length == bytes))
+}
+
 /// Whether there is a file.
-pub fn is_file(path: impl AsRef<Path>) -> bool {
+pub fn is_file(path: impl AsRef<Path>) -> io::Result<bool> {
     let path = path.as_ref();
-    if is_remote(path) { length(path).is_ok() } else { path.is_file() }
+    there(if is_remote(path) { length(path).map(|_| true) } else { fs::metadata(path).map(|found| found.is_file()) })
 }
 
 /// Whether there is a folder; in a store, whether something is in it.
-pub fn is_dir(path: impl AsRef<Path>) -> bool {
+pub fn is_dir(path: impl AsRef<Path>) -> io::Result<bool> {
     let path = path.as_ref();
-    if is_remote(path) { !list_any(path).unwrap_or_default().is_empty() } else { path.is_dir() }
+    if is_remote(path) {
+        return there(list_any(path).map(|found| !found.is_empty()));
+    }
+    there(fs::metadata(path).map(|found| found.is_dir()))
 }
 
 /// Whether there is a file or a folder.
-pub fn exists(path: impl AsRef<Path>) -> bool {
+pub fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
     let path = path.as_ref();
-    if is_remote(path) { is_file(path) || is_dir(path) } else { path.exists() }
+    if is_remote(path) { Ok(is_file(path)? || is_dir(path)?) } else { there(fs::metadata(path).map(|_| true)) }
+}
+
+/// What was found, or that nothing is there. Whoever cannot tell, as a store that does not answer or a folder that may not be
+/// looked into, has not said that: its error stays one.
+fn there(found: io::Result<bool>) -> io::Result<bool> {
+    match found {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        found => found,
+    }
 }
 
 fn list_any(folder: &Path) -> io::Result<Vec<Entry>> {

@@ -24,6 +24,11 @@ fn name(path: &Path) -> String {
     path.to_str().expect("text").to_owned()
 }
 
+/// One of its buckets is for others.
+fn refused(path: &Path) -> io::Result<()> {
+    if path.starts_with("s3://refused") { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+}
+
 impl Memory {
     fn put(&self, path: &str, content: &[u8]) -> Object {
         let mut objects = self.objects.lock().expect("no panic");
@@ -40,6 +45,7 @@ impl Memory {
 
 impl Store for &'static Memory {
     fn head(&self, path: &Path) -> io::Result<Object> {
+        refused(path)?;
         let objects = self.objects.lock().expect("no panic");
         let (content, version) = objects.get(&name(path)).ok_or(io::ErrorKind::NotFound)?;
         Ok(Object { bytes: content.len() as u64, version: version.to_string() })
@@ -74,6 +80,7 @@ impl Store for &'static Memory {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        refused(folder)?;
         let prefix = format!("{}/", name(folder));
         let objects = self.objects.lock().expect("no panic");
         let below = objects.keys().filter_map(|name| name.strip_prefix(&prefix));
@@ -108,6 +115,10 @@ fn ready() -> (MutexGuard<'static, ()>, &'static Memory) {
     (turn, &MEMORY)
 }
 
+fn is_there(path: &Path) -> bool {
+    exists(path).expect("a store")
+}
+
 fn content(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at / 1000 + at) as u8).collect()
 }
@@ -118,19 +129,37 @@ fn an_object_appears_whole_or_not_at_all() {
     let path = Path::new("s3://lake/whole/00007.bin");
     let mut draft = Draft::create(path).expect("room");
     draft.write_all(&content(300_000)).expect("room");
-    assert!(!exists(path) && !is_dir("s3://lake/whole"));
+    assert!(!is_there(path) && !is_dir("s3://lake/whole").expect("a store"));
     drop(draft);
-    assert!(!exists(path));
+    assert!(!is_there(path));
     let mut draft = Draft::create(path).expect("room");
     draft.write_all(&content(300_000)).expect("room");
     let entry = draft.publish().expect("a store");
     assert_eq!((entry.name.as_str(), entry.bytes), ("00007.bin", 300_000));
     assert_eq!(read(path).expect("published"), content(300_000));
-    assert!(is_file(path) && is_dir("s3://lake/whole"));
+    assert!(is_file(path).expect("a store") && is_dir("s3://lake/whole").expect("a store"));
     assert_eq!(list_shards(Path::new("s3://lake/whole"), "bin").expect("a folder"), [ShardId(7)]);
     assert_eq!(list("s3://lake/none").expect_err("nothing").kind(), io::ErrorKind::NotFound);
     remove_dir_all("s3://lake/whole").expect("a store");
-    assert!(!exists(path));
+    assert!(!is_there(path));
+}
+
+#[test]
+fn what_a_store_does_not_tell_is_not_missing() {
+    let _turn = ready();
+    let path = Path::new("s3://refused/run/00007.tar");
+    for asked in [exists(path), is_file(path), is_dir(path), has_length(path, 7)] {
+        assert_eq!(asked.expect_err("refused").kind(), io::ErrorKind::PermissionDenied);
+    }
+}
+
+#[test]
+fn what_stands_below_a_file_is_missing() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let below = file.path().join("report.json");
+    for asked in [exists(&below), is_file(&below), is_dir(&below), is_dir(file.path())] {
+        assert!(!asked.expect("known"));
+    }
 }
 
 #[test]

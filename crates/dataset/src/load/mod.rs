@@ -164,7 +164,7 @@ impl Dataset {
     /// of `img_emb_N.npy`, `text_emb_N.npy` and `metadata_N.parquet`.
     pub fn open(folder: &Path) -> Result<Self> {
         let mut in_sequence = false;
-        let (shards, shard_lengths): (Vec<_>, Vec<_>) = if files::exists(folder.join("dataset_info.json")) {
+        let (shards, shard_lengths): (Vec<_>, Vec<_>) = if files::exists(folder.join("dataset_info.json"))? {
             let info = Info::read(folder)?;
             in_sequence = !info.shuffled;
             let (format, count) = (info.formats[0], info.shard_lengths.len());

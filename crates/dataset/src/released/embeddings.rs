@@ -30,7 +30,7 @@ impl EmbeddingShard {
     /// Shards whose files lie in `folder`, or in its folders `img_emb`, `text_emb` and `metadata`. clip-retrieval pads
     /// the numbers with zeros once there are ten.
     pub(crate) fn list(folder: &Path) -> Result<Vec<Self>> {
-        let nested = files::is_dir(folder.join("img_emb"));
+        let nested = files::is_dir(folder.join("img_emb"))?;
         let place = |kind: &str| if nested { folder.join(kind) } else { folder.to_owned() };
         let shard = |(number, digits): (u32, String)| {
             let file = |kind: &str, ending| present(place(kind).join(format!("{kind}_{digits}.{ending}")));

@@ -53,7 +53,7 @@ impl MetadataPart {
     /// Every `part-*.parquet` of a folder, in order of the names; or `path` itself, if it is a file.
     pub(super) fn list(path: &Path) -> Result<Vec<Self>> {
         let mut tables = Vec::new();
-        if files::is_file(path) {
+        if files::is_file(path)? {
             tables.push(path.to_owned());
         } else {
             for entry in files::list(path)? {

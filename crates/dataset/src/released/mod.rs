@@ -51,7 +51,7 @@ impl Released {
     /// Looks at the names in `folder`, which may also be one table of the release's metadata. A shard that lacks one of
     /// its files is an error that names the file.
     pub fn find(folder: &Path) -> Result<Self> {
-        if files::is_file(folder) {
+        if files::is_file(folder)? {
             return Self::metadata(folder);
         }
         let images = ImageShard::list(folder)?;

@@ -82,7 +82,7 @@ pub enum Found {
 impl SampleShard {
     /// The shards of a folder, or the one that a tar or table is.
     pub fn list(input: &Path) -> Result<Vec<Self>> {
-        if files::is_file(input) {
+        if files::is_file(input)? {
             let stem = input.with_extension("");
             let number = stem.file_name().and_then(|name| name.to_str()).and_then(number).unwrap_or_default();
             return Ok(vec![Self { id: ShardId(number), place: Place::Stem(stem) }]);
@@ -119,15 +119,16 @@ impl SampleShard {
     }
 
     /// The table, if there is one.
-    fn table(&self) -> Option<PathBuf> {
-        let Place::Stem(stem) = &self.place else { return None };
-        Some(beside(stem, "parquet")).filter(|table| files::exists(table))
+    fn table(&self) -> Result<Option<PathBuf>> {
+        let Place::Stem(stem) = &self.place else { return Ok(None) };
+        let table = beside(stem, "parquet");
+        Ok(files::exists(&table)?.then_some(table))
     }
 
     /// What results of this shard depend on: the content of the table; names and lengths where there is none, since to hash
     /// all pictures takes as long as to read them.
     pub fn inputs(&self) -> Result<Vec<String>> {
-        if let Some(table) = self.table() {
+        if let Some(table) = self.table()? {
             return Ok(vec![file_sha256(&table)?]);
         }
         match &self.place {
@@ -142,7 +143,7 @@ impl SampleShard {
 
     /// How many rows there are, if that is known without reading all.
     pub fn row_count(&self) -> Result<Option<u64>> {
-        match (&self.place, self.table()) {
+        match (&self.place, self.table()?) {
             (_, Some(table)) => Ok(Some(Batches::open(&table, 1, Some(&[]))?.row_count())),
             (Place::Loose(files), None) => Ok(Some(files.len() as u64)),
             (Place::Stem(_), None) => Ok(None),
@@ -160,7 +161,7 @@ impl SampleShard {
                 return Ok(Further::Objects(alone.objects));
             }
         };
-        let (form, table) = (form(stem)?, self.table());
+        let (form, table) = (form(stem)?, self.table()?);
         let Some(path) = table else {
             let mut alone = Alone::default();
             if let Form::Tar(tar) = form {
@@ -276,16 +277,16 @@ fn found(told: Told, image_path: String, key: String, number: usize, picture: Ve
 /// How the pictures lie of a shard whose files start so.
 fn form(stem: &Path) -> Result<Form> {
     let (tar, records, table) = (beside(stem, "tar"), beside(stem, "tfrecord"), beside(stem, "parquet"));
-    if files::exists(&tar) {
+    if files::exists(&tar)? {
         return Ok(Form::Tar(tar));
     }
-    if files::is_dir(stem) {
+    if files::is_dir(stem)? {
         return Ok(Form::Files(stem.into()));
     }
-    if files::exists(&records) {
+    if files::exists(&records)? {
         return Ok(Form::Records(records));
     }
-    if files::exists(&table)
+    if files::exists(&table)?
         && let Some(name) = source::picture_column(&table)?
     {
         return Ok(Form::Column(name));

@@ -218,7 +218,7 @@ impl Folder {
     fn create(folder: &Path, id: ShardId) -> Result<Self> {
         let path = folder.join(id.to_string());
         let temporary = if files::is_remote(folder) { path.clone() } else { folder.join(format!(".{id}.tmp")) };
-        if files::exists(&temporary) {
+        if files::exists(&temporary)? {
             files::remove_dir_all(&temporary)?;
         }
         files::create_dir_all(&temporary)?;

@@ -207,7 +207,7 @@ impl TfdsWriter {
     pub fn create(data: &Path, config: Config, formats: &[FileFormat], expected_bytes: u64) -> Result<Self> {
         let folder = folder(data, config);
         let unsorted = folder.join(".unsorted");
-        if files::exists(&folder) {
+        if files::exists(&folder)? {
             files::remove_dir_all(&folder)?; // half-written: a whole one is never written again
         }
         files::create_dir_all(&unsorted)?;

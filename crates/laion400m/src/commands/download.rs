@@ -83,7 +83,7 @@ pub(super) fn run(options: cli::Download, printer: &Printer) -> Result<Ended> {
     }
     let columns = options.url_col.is_some() || options.caption_col.is_some() || !more.is_empty();
     let pairs = match &options.pairs[..] {
-        [folder] if files::is_dir(folder) && !columns && !list_shards(folder, "parquet")?.is_empty() => folder.clone(),
+        [folder] if files::is_dir(folder)? && !columns && !list_shards(folder, "parquet")?.is_empty() => folder.clone(),
         lists => {
             let folder = options.output.join(".pairs");
             let url = options.url_col.unwrap_or_else(|| "url".into());

@@ -144,7 +144,7 @@ pub(super) fn pack(options: cli::Pack, printer: &Printer) -> Result<Ended> {
         wanted.push(format);
     }
     let run = Run::new(&options.input);
-    if files::is_dir(run.curated()) {
+    if files::is_dir(run.curated())? {
         let input = options.input.display();
         ensure!(options.compat.is_none(), "--compat is for tars with tables, and {input} is a run");
         ensure!(!options.no_shuffle, "--no-shuffle is for files of other programs, and {input} is a run");
@@ -189,7 +189,7 @@ fn cached_bytes() -> u64 {
 pub(super) fn index(options: cli::Index, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.input);
     // Embeddings lie in the packages of a run, or are all there is, as of clip-retrieval.
-    let alone = EmbeddingFiles::are_in(&options.input);
+    let alone = EmbeddingFiles::are_in(&options.input)?;
     let output = options.output.unwrap_or_else(|| run.index());
     if let Some(list) = options.delete {
         let text = files::read_to_string(&list)?;

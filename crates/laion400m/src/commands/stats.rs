@@ -19,15 +19,15 @@ const BAR: u64 = 40;
 pub(super) fn run(options: &cli::Stats, printer: &Printer) -> Result<Ended> {
     let folder = &options.folder;
     let run = Run::new(folder);
-    if files::exists(run.report()) {
+    if files::exists(run.report())? {
         return of_run(options, &run, printer);
     }
-    if EmbeddingFiles::are_in(folder) {
+    if EmbeddingFiles::are_in(folder)? {
         let calibration = calibration(options, folder, None, printer)?;
         printer.data(&if printer.json() { serde_json::to_string(&calibration)? } else { compared(&calibration) })?;
         return Ok(Ended::Done);
     }
-    if !files::exists(folder.join("dataset_info.json")) {
+    if !files::exists(folder.join("dataset_info.json"))? {
         bail!(
             "{}: neither a finished run (report.json), nor a TFDS version folder, nor embeddings (metadata, img_emb, \
              text_emb)",
@@ -48,7 +48,7 @@ pub(super) fn run(options: &cli::Stats, printer: &Printer) -> Result<Ended> {
 fn of_run(options: &cli::Stats, run: &Run, printer: &Printer) -> Result<Ended> {
     let report = Report::read(run)?;
     let embeddings = run.embeddings();
-    if !EmbeddingFiles::are_in(&embeddings) {
+    if !EmbeddingFiles::are_in(&embeddings)? {
         ensure!(options.html.is_none(), "{}: no embeddings; the funnel is drawn in report.html", embeddings.display());
         printer.funnel(&report)?;
         return Ok(Ended::Done);

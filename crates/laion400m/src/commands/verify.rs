@@ -11,7 +11,7 @@ use crate::printer::Printer;
 
 pub(super) fn run(options: &Look, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.folder);
-    let packages = if files::exists(run.pairs()) { None } else { verify::packages(&options.folder)? };
+    let packages = if files::exists(run.pairs())? { None } else { verify::packages(&options.folder)? };
     let checked = packages.map_or_else(|| verify::run(&run), Ok)?;
     if printer.json() {
         printer.data(&serde_json::to_string(&checked)?)?;

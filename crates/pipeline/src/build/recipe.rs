@@ -82,7 +82,7 @@ impl Recipe {
     /// Puts the recipe into a run folder, or checks that the one there is the same.
     pub fn claim(&self, run: &Run) -> Result<()> {
         let path = run.recipe();
-        if !files::exists(&path) {
+        if !files::exists(&path)? {
             publish(&path, self.to_toml().as_bytes())?;
             return Ok(());
         }

@@ -49,9 +49,8 @@ impl<'a> Shards<'a> {
         let marker = Marker::of_shard(self.run.packages().folder(), id);
         let Some(packages) = Marker::read(&marker)? else { return Ok(None) };
         let curated = self.run.curated().join(format!("{id}.parquet"));
-        let sound = packages.damaged(&marker).is_none()
-            && files::exists(&curated)
-            && packages.inputs == [file_sha256(&curated)?];
+        let sound =
+            packages.is_whole(&marker)? && files::exists(&curated)? && packages.inputs == [file_sha256(&curated)?];
         let pairs = file_sha256(&self.run.pairs().join(format!("{id}.parquet")))?;
         let images = Marker::read(&Marker::of_shard(&self.run.images(), id))?;
         Ok(images.filter(|images| sound && images.inputs == [pairs]).map(|images| images.counts))
@@ -71,7 +70,7 @@ impl<'a> Shards<'a> {
     pub fn pack(&self, id: ShardId) -> Result<Counts> {
         let packed = pack::pack_shard(self.run, &self.run.packages(), id, &pack::Format::OF_RUN, &Silent)?;
         let tar = tar_path(&self.run.images(), id);
-        if !self.recipe.keep_images && files::exists(&tar) {
+        if !self.recipe.keep_images && files::exists(&tar)? {
             files::remove_file(tar)?;
         }
         Ok(packed)

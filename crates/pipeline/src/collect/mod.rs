@@ -220,7 +220,7 @@ fn earlier_pairs(against: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in against {
         let before = found.len();
-        if files::is_dir(path) {
+        if files::is_dir(path)? {
             found.extend(files::list(path)?.into_iter().map(|entry| entry.path));
             found.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
         } else {

@@ -92,7 +92,7 @@ impl Fetcher {
     }
 
     fn guarded(config: &Config, guard: Guard) -> Result<Self> {
-        crate::tls::install_crypto()?;
+        let tls = crate::tls::config()?;
         if !(1..=DEADLINE_MAX_MS).contains(&config.timeout_ms) {
             return Err(Error::Invalid(format!("download: timeout_ms is 1 to {DEADLINE_MAX_MS}")));
         }
@@ -109,6 +109,7 @@ impl Fetcher {
         let client = Client::builder()
             .user_agent(introduction(config)?)
             .default_headers(headers)
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none()) // followed here, so that every hop is checked
             // A proxy would resolve names and connect where nobody checks; no variable of the environment sets one.
             .no_proxy()

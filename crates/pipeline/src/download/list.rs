@@ -129,7 +129,7 @@ fn pair(row: ListRow, archive: &str, number: i64) -> (Pair, Object) {
 pub fn lists(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut lists = Vec::new();
     for input in inputs {
-        if files::is_dir(input) {
+        if files::is_dir(input)? {
             let mut found: Vec<_> = files::list(input)?.into_iter().map(|entry| entry.path).collect();
             found.retain(|path| is_list(path));
             found.sort();

@@ -15,7 +15,7 @@ use super::tables::publish_sizes;
 /// Describes each of the packages that are made shard by shard; one that is described already is left alone. The counts
 /// are of all shards.
 pub(super) fn describe_packages(packages: &Packages, formats: &[Format]) -> Result<Counts> {
-    if !files::is_dir(packages.folder()) {
+    if !files::is_dir(packages.folder())? {
         return Ok(Counts::default()); // none is packed yet
     }
     let mut counts = Counts::default();

@@ -79,7 +79,7 @@ impl Keys {
         let mut unknown = self.rows.clone();
         for (id, rows) in &mut unknown {
             let curated = run.curated().join(format!("{id}.parquet"));
-            if !files::exists(&curated) {
+            if !files::exists(&curated)? {
                 continue;
             }
             for row in TableReader::<CuratedRow>::open(&curated)? {
@@ -99,7 +99,7 @@ impl Keys {
     /// Makes room among packages that were made of another list: shards of which nothing is listed any more go. An error
     /// if the packages are those of all kept rows.
     pub(super) fn make_room(&self, packages: &Packages) -> Result<()> {
-        if !files::is_dir(packages.folder()) {
+        if !files::is_dir(packages.folder())? {
             return Ok(());
         }
         for id in list_shards(packages.folder(), "json")? {

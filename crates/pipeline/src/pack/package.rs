@@ -87,11 +87,11 @@ impl Plan {
     /// An error if another program's package lies there, or the input itself: it would be written over.
     fn check(&self, input: &Path) -> Result<()> {
         let folder = self.folder();
-        if files::exists(&folder) && files::canonical(input)?.starts_with(files::canonical(&folder)?) {
+        if files::exists(&folder)? && files::canonical(input)?.starts_with(files::canonical(&folder)?) {
             let (folder, input) = (folder.display(), input.display());
             return Err(Error::Invalid(format!("{folder}: {input} lies there itself; choose another output")));
         }
-        if files::exists(&folder) && !files::exists(self.marker()) && !files::exists(self.claim()) {
+        if files::exists(&folder)? && !files::exists(self.marker())? && !files::exists(self.claim())? {
             let folder = folder.display();
             return Err(Error::Invalid(format!("{folder}: not a package of this program; choose another output")));
         }
@@ -102,7 +102,7 @@ impl Plan {
     fn begin(&self, source: &Source<'_>) -> Result<Box<dyn Sink>> {
         publish(&self.claim(), b"")?;
         let folder = self.folder();
-        if files::exists(&folder) {
+        if files::exists(&folder)? {
             files::remove_dir_all(&folder)?; // half-written: a whole one is never written again
         }
         Ok(match self.format {

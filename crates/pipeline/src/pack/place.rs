@@ -113,7 +113,7 @@ fn is_packed(packages: &Packages, id: ShardId, inputs: &[String]) -> Result<bool
     let path = Marker::of_shard(packages.folder(), id);
     let Some(marker) = Marker::read(&path)? else { return Ok(false) };
     let has = |folder: &str| marker.files.iter().any(|file| file.name.starts_with(folder));
-    let sound = marker.inputs == inputs && marker.damaged(&path).is_none();
+    let sound = marker.inputs == inputs && marker.is_whole(&path)?;
     Ok(sound && has("webdataset/") && has("embeddings/"))
 }
 

@@ -57,13 +57,13 @@ pub(super) fn pack_chosen(
     if let Some(done) = there
         && done.config == described
         && done.inputs == inputs
-        && done.damaged(&marker).is_none()
+        && done.is_whole(&marker)?
     {
         task.advance(total);
         return Ok(done.counts);
     }
     let staged = Place::staged(choice.run, id);
-    let place = if files::exists(&staged.tar) { staged } else { choice.place_in_run(id)? };
+    let place = if files::exists(&staged.tar)? { staged } else { choice.place_in_run(id)? };
     let kept = choice.rows(&place)?;
     task.advance(total.saturating_sub(kept.len() as u64));
     let mut files = Vec::new();

@@ -95,8 +95,9 @@ fn runtime() -> io::Result<Runtime> {
 
 /// Asks one server, and nobody that it may name: a redirect could lead into a private network.
 fn client() -> io::Result<Client> {
-    crate::tls::install_crypto().map_err(io::Error::other)?;
+    let tls = crate::tls::config().map_err(io::Error::other)?;
     Client::builder()
+        .tls_backend_preconfigured(tls)
         .user_agent(concat!("laion400m/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(20))

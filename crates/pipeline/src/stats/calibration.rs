@@ -137,7 +137,9 @@ pub fn calibration(config: &CalibrationConfig, embeddings: &Path) -> Result<Cali
     let shards = EmbeddingFiles::list(embeddings)?;
     let first = shards.first().ok_or_else(|| Error::Invalid(format!("{}: no embeddings", embeddings.display())))?;
     for (what, path) in [("pictures", &first.image), ("texts", &first.text)] {
-        if let Some(folder) = path.parent().filter(|folder| !files::is_dir(folder)) {
+        if let Some(folder) = path.parent()
+            && !files::is_dir(folder)?
+        {
             let cause = format!("not there: pairs need embeddings of both, and there are none of {what}");
             return Err(Error::Invalid(format!("{}: {cause}", folder.display())));
         }
@@ -219,7 +221,7 @@ impl Counted<'_> {
     fn verdicts(&self, files: &EmbeddingFiles, rows: u64) -> Result<Option<Verdicts>> {
         let Some(folder) = &self.config.curated else { return Ok(None) };
         let path = folder.join(format!("{}.parquet", files.id));
-        if !files::exists(&path) {
+        if !files::exists(&path)? {
             return Ok(None);
         }
         let table = TableReader::open(&path)?;

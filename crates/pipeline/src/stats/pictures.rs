@@ -87,9 +87,16 @@ fn shards(pictures: &Pictures, ids: &HashSet<ShardId>) -> Result<Vec<SampleShard
             let mut ids: Vec<_> = ids.iter().copied().collect();
             ids.sort_unstable();
             let folders = [run.images(), run.packages().webdataset()];
-            let has = |folder: &&PathBuf, id| files::exists(tar_path(folder, id));
-            let shard = |id| folders.iter().find(|folder| has(folder, id)).map(|folder| SampleShard::at(folder, id));
-            Ok(ids.into_iter().filter_map(shard).collect())
+            let mut shards = Vec::new();
+            for id in ids {
+                for folder in &folders {
+                    if files::exists(tar_path(folder, id))? {
+                        shards.push(SampleShard::at(folder, id));
+                        break;
+                    }
+                }
+            }
+            Ok(shards)
         }
     }
 }

@@ -28,11 +28,16 @@ const BINS: f64 = 50.0;
 const SIDES: [u16; 12] = [0, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096];
 
 /// `GET /api/v1/info`
-pub(super) async fn info(State(service): State<Service>) -> Json<serde_json::Value> {
+pub(super) async fn info(State(service): State<Service>) -> Result<Json<serde_json::Value>, ApiError> {
+    let has_images = service.work(|inner| {
+        let images = inner.first().run().packages().webdataset();
+        files::is_dir(images).map_err(ApiError::internal)
+    });
+    let has_images = has_images.await?;
     let collection = service.first();
     let index = collection.index();
     let licenses: Vec<String> = index.licenses().into_iter().filter(|name| name != "?").take(NAMES_TOLD).collect();
-    Json(serde_json::json!({
+    Ok(Json(serde_json::json!({
         "rows": index.len() - index.deleted(),
         "deleted": index.deleted(),
         "dimensions": index.dimensions(),
@@ -44,8 +49,8 @@ pub(super) async fn info(State(service): State<Service>) -> Json<serde_json::Val
             "languages": index.languages(),
             "licenses": licenses,
         },
-        "images": files::is_dir(collection.run().packages().webdataset()),
-    }))
+        "images": has_images,
+    })))
 }
 
 /// `GET /api/v1/report`: the funnel of the run.

@@ -28,8 +28,12 @@ pub fn build(embeddings: &Path, output: &Path, model: &str, progress: &dyn Progr
     let shards = EmbeddingFiles::list(embeddings)?;
     let first = shards.first();
     let first = first.ok_or_else(|| Error::Invalid(format!("{}: no embeddings", embeddings.display())))?;
-    let sides: Vec<Modality> =
-        Modality::ALL.into_iter().filter(|&side| files::exists(matrix_of(first, side))).collect();
+    let mut sides = Vec::new();
+    for side in Modality::ALL {
+        if files::exists(matrix_of(first, side))? {
+            sides.push(side);
+        }
+    }
     let mut inputs = Vec::new();
     for files in &shards {
         let mut hashes = String::new();
@@ -44,7 +48,7 @@ pub fn build(embeddings: &Path, output: &Path, model: &str, progress: &dyn Progr
     for name in before.iter().flat_map(|before| before.config["segments"].as_array().into_iter().flatten()) {
         let Some(name) = name.as_str().filter(|name| segment::is_name(name)) else { break };
         let path = output.join(name).join(segment::MARKER);
-        let there = Marker::read(&path)?.filter(|there| there.damaged(&path).is_none());
+        let there = Marker::read_whole(&path)?;
         let passed: usize = kept.iter().map(|(_, there)| there.inputs.len()).sum();
         match there {
             Some(there) if inputs[passed..].starts_with(&there.inputs) => kept.push((name.to_owned(), there)),
@@ -62,7 +66,10 @@ pub fn build(embeddings: &Path, output: &Path, model: &str, progress: &dyn Progr
         let name = name_of(&inputs[passed..], model);
         let new = write_segment(&shards[passed..], &inputs[passed..], &sides, model, &output.join(&name), progress)?;
         kept.push((name, new));
-    } else if let Some(before) = before.filter(|before| before.damaged(&marker).is_none() && before.inputs == inputs) {
+    } else if let Some(before) = before
+        && before.inputs == inputs
+        && before.is_whole(&marker)?
+    {
         return Ok(Summary { stage: Stage::Index, counts: before.counts });
     }
     let mut counts = Counts::default();
@@ -114,7 +121,7 @@ fn write_segment(
     progress: &dyn Progress,
 ) -> Result<Marker> {
     let path = folder.join(segment::MARKER);
-    if let Some(there) = Marker::read(&path)?.filter(|there| there.damaged(&path).is_none()) {
+    if let Some(there) = Marker::read_whole(&path)? {
         return Ok(there);
     }
     files::create_dir_all(folder)?;

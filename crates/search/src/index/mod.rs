@@ -95,7 +95,7 @@ impl Index {
         let path = folder.join(MARKER);
         let marker =
             Marker::read(&path)?.ok_or_else(|| Error::Invalid(format!("{}: no index here", folder.display())))?;
-        if let Some(file) = marker.damaged(&path) {
+        if let Some(file) = marker.damaged(&path)? {
             return Err(Error::format(&folder.join(&file.name), "missing, or not as long as it was written"));
         }
         let model = marker.config["model"].as_str().unwrap_or_default().to_owned();

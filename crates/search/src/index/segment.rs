@@ -79,7 +79,7 @@ impl Segment {
     pub(super) fn open(folder: &Path, first: usize) -> Result<Self> {
         let path = folder.join(MARKER);
         let marker = Marker::read(&path)?.ok_or_else(|| Error::format(&path, "missing"))?;
-        if let Some(file) = marker.damaged(&path) {
+        if let Some(file) = marker.damaged(&path)? {
             return Err(Error::format(&folder.join(&file.name), "missing, or not as long as it was written"));
         }
         let number =
@@ -87,7 +87,7 @@ impl Segment {
         let (len, dimensions) = (number("rows")? as usize, number("dimensions")? as usize);
         let side = |modality: Modality| {
             let path = folder.join(modality.name()).with_extension("npy");
-            if !files::exists(&path) {
+            if !files::exists(&path)? {
                 return Ok(None);
             }
             let reader = MatrixReader::open(&path)?;
@@ -96,7 +96,7 @@ impl Segment {
                 return Err(Error::format(&path, cause));
             }
             let lists = path.with_extension("lists");
-            let lists = if files::exists(&lists) {
+            let lists = if files::exists(&lists)? {
                 let probes = marker.config["probes"][modality.name()].as_u64().unwrap_or(u64::MAX) as usize;
                 Some(Lists::parse(&lists, map(&lists)?, len, dimensions, probes)?)
             } else {
