@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from os import PathLike, fspath
+from os import fspath
 from typing import Any
 
 import numpy as np
@@ -29,22 +29,12 @@ from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
-from laion400m import _core
+from laion400m import _core, _stages
+from laion400m._stages import STAGES, Counters, Path, Settings
 
-Path = str | PathLike[str]
-#: A recipe: a file, its content, or nothing for that of LAION-400M.
-Settings = Path | Mapping[str, Any] | None
-Counters = dict[str, int]
-
-STAGES = ("download", "embed", "filter", "pack")
-_PAIR = (
-    "uid string, url string, caption string, page_url string, license string, license_evidence string, language string, "
-    "archive string, record_offset bigint, link_path string, source string"
-)
-_COLUMNS = [column.split()[0] for column in _PAIR.split(", ")]
-#: Where a pair was found: of equal ones the first stays.
-_PLACE = "archive_number int, position bigint"
+_COLUMNS = _stages.PAIR.names
 #: Digits of the uid by which pairs are put into buckets of which the lengths are known: 65,536 of them.
 _BUCKET_DIGITS = 4
 
@@ -54,7 +44,7 @@ def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None)
 
     ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
     """
-    found = _collected(spark, _opened(recipe, [fspath(path) for path in paths]))
+    found = _collected(spark, _stages.opened(recipe, [fspath(path) for path in paths]))
     return found.where("read is null").drop("read")
 
 
@@ -70,7 +60,7 @@ def deduplicate(pairs: DataFrame) -> DataFrame:
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
     """Writes unique pairs into ``run/pairs``, in the order of their uids, which spreads the hosts. A row for each shard."""
     pairs = pairs.persist(StorageLevel.DISK_ONLY)  # they are counted before they are written
-    written = _write_pairs(pairs, fspath(run), _opened(recipe).shard_rows)
+    written = _write_pairs(pairs, fspath(run), _stages.opened(recipe).shard_rows)
     pairs.unpersist()
     return pairs.sparkSession.createDataFrame([(shard,) for shard in range(len(written))], "shard int")
 
@@ -110,7 +100,7 @@ def build(
     What a stopped call has done is not done again. ``counters``, from :func:`counters`, tell how far it is meanwhile; a task
     that runs twice is counted twice there, and once in the report.
     """
-    opened, folder = _opened(recipe), fspath(run)
+    opened, folder = _stages.opened(recipe), fspath(run)
     opened.claim(folder)
     context = spark.sparkContext
     context.setJobDescription(f"laion400m: collect {folder}")
@@ -127,7 +117,7 @@ def build(
     numbered = context.parallelize([(shard,) for shard in range(len(files))], len(files))
     done = _staged_by(spark.createDataFrame(numbered, "shard int"), folder, opened, STAGES, profile, counters).collect()
     for stage in STAGES:
-        counts.append(_added(json.loads(row.counts) for row in done if row.stage == stage))
+        counts.append(_stages.added(json.loads(row.counts) for row in done if row.stage == stage))
     context.setJobDescription(f"laion400m: index {folder}")
     opened.shards(folder).leave_prompts()
     return dict(json.loads(opened.finish(folder, counts)))
@@ -148,16 +138,6 @@ def counters(spark: SparkSession) -> Accumulator[Counters]:
     return spark.sparkContext.accumulator({}, _Counting())
 
 
-def _opened(recipe: Settings, archives: Sequence[str] | None = None) -> _core.Recipe:
-    if recipe is None or isinstance(recipe, Mapping):
-        opened = _core.Recipe.parse(json.dumps({"archives": [], **(recipe or {})}), "")
-    else:
-        opened = _core.Recipe.read(recipe)
-    if archives is None:
-        return opened
-    return _core.Recipe.parse(json.dumps({**json.loads(opened.text()), "archives": list(archives)}), opened.folder)
-
-
 def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
     """A row for each pair, and one for each archive that tells what became of it."""
     archives = list(enumerate(recipe.archives()))
@@ -167,26 +147,11 @@ def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
         opened = _core.Recipe.parse(text, folder)
         for batch in batches:
             for number, path in zip(*(column.to_pylist() for column in batch.columns)):
-                rows, told = opened.collect(path)
-                first = 0
-                for pairs in pa.RecordBatchReader.from_stream(rows):
-                    positions = pa.array(range(first, first + len(pairs)), pa.int64())
-                    first += len(pairs)
-                    yield _columns(pairs.columns, number, positions, None)
-                yield _columns([pa.nulls(1, field.type) for field in pairs_schema], number, pa.nulls(1, pa.int64()), told)
+                yield from _stages.archive(opened, number, path)
 
-    pairs_schema = pa.schema(
-        [(name, pa.int64() if name == "record_offset" else pa.string()) for name in _COLUMNS]
-    )
     tasks = spark.sparkContext.parallelize(archives, max(len(archives), 1))
     named = spark.createDataFrame(tasks, "archive_number int, path string")
-    return named.mapInArrow(read, f"{_PAIR}, {_PLACE}, read string")
-
-
-def _columns(pairs: Sequence[Any], archive: int, positions: Any, read: str | None) -> pa.RecordBatch:
-    rows = len(positions)
-    last = [pa.array([archive] * rows, pa.int32()), positions, pa.array([read] * rows, pa.string())]
-    return pa.RecordBatch.from_arrays([*pairs, *last], [*_COLUMNS, "archive_number", "position", "read"])
+    return named.mapInArrow(read, from_arrow_schema(_stages.FOUND))
 
 
 def _bucketed(pairs: DataFrame) -> DataFrame:
@@ -247,17 +212,13 @@ def _staged(
     shards: DataFrame, run: Path, recipe: Settings, stages: Sequence[str], profile: ResourceProfile | None = None
 ) -> DataFrame:
     """What became of the rows of each shard: eager, so that a stage is done when its function returns."""
-    done = _staged_by(shards, fspath(run), _opened(recipe), stages, profile, None)
+    done = _staged_by(shards, fspath(run), _stages.opened(recipe), stages, profile, None)
     rows = []
     for row in done.collect():
         counts = json.loads(row.counts)
         rows.append((row.shard, counts["rows"], counts["kept"], counts["dropped"], counts["failed"]))
     schema = "shard int, rows bigint, kept bigint, dropped map<string, bigint>, failed map<string, bigint>"
     return shards.sparkSession.createDataFrame(sorted(rows), schema)
-
-
-#: What a worker has opened, by recipe and run: the model among it.
-_opened_here: dict[tuple[str, str, str], _core.Shards] = {}
 
 
 def _staged_by(
@@ -268,17 +229,12 @@ def _staged_by(
     profile: ResourceProfile | None,
     counters: Accumulator[Counters] | None,
 ) -> DataFrame:
-    text, folder = recipe.text(), recipe.folder
+    text = (recipe.text(), recipe.folder)
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from laion400m import spark as here  # of the worker, which lives longer than this task
-
         for batch in batches:
             for shard in np.asarray(batch.column("shard")).tolist():
-                key = (text, folder, run)
-                if key not in here._opened_here:
-                    here._opened_here[key] = _core.Recipe.parse(text, folder).shards(run)
-                counts = [here._opened_here[key].stage(stage, shard) for stage in stages]
+                counts = _stages.shard(text, run, stages, shard)
                 if counters is not None:
                     counters.add(_tallied(stages, counts))
                 columns: list[Any] = [pa.array([shard] * len(stages), pa.int32()), pa.array(list(stages)), pa.array(counts)]
@@ -296,17 +252,3 @@ def _tallied(stages: Sequence[str], counts: Sequence[str]) -> Counters:
         for ends in ("dropped", "failed"):
             tally[f"{stage} {ends}"] = sum(all_of[ends].values())
     return tally
-
-
-def _added(counts: Iterable[dict[str, Any]]) -> str:
-    """The sum of counts, as JSON."""
-    total: dict[str, Any] = {"rows": 0, "kept": 0, "dropped": {}, "failed": {}}
-    for part in counts:
-        for name, value in part.items():
-            if isinstance(value, dict):
-                into = total.setdefault(name, {})
-                for key, number in value.items():
-                    into[key] = into.get(key, 0) + number
-            else:
-                total[name] += value
-    return json.dumps(total)

@@ -1,5 +1,5 @@
-"""The whole road on Spark, in a venv of its own that has Spark and the wheel: SPARK names its Python. Executors are processes of
-their own, and everything is in an object store on this machine."""
+"""The whole road on Spark and on Ray, in a venv of its own that has them and the wheel: ENGINES names its Python. Executors and
+workers are processes of their own, and everything is in an object store on this machine."""
 
 import json
 import os
@@ -19,11 +19,18 @@ CLUSTER = "local-cluster[2,1,2048]"
 
 
 @pytest.fixture(scope="module")
-def spark():
-    if "SPARK" not in os.environ or shutil.which("java") is None:
-        pytest.skip("needs Java, and SPARK: a Python with pyspark and the wheel")
+def engines():
+    if "ENGINES" not in os.environ:
+        pytest.skip("needs ENGINES: a Python with pyspark, ray and the wheel")
     # Executors have working folders of their own. The link that a venv's Python is has to stay, so it is not resolved.
-    return os.path.abspath(os.environ["SPARK"])
+    return os.path.abspath(os.environ["ENGINES"])
+
+
+@pytest.fixture(scope="module")
+def spark(engines):
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    return engines
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +45,14 @@ def web(program, moto, tmp_path_factory):  # noqa: F811
     while not (folder / "run/report.json").exists():
         assert serving.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
-    bucket = Bucket(moto, "spark")
+    bucket = Bucket(moto, "engines")
     for archive in (folder / "run/crawl").glob("*.wat.gz"):
-        bucket.client.upload_file(str(archive), "spark", f"crawl/{archive.name}")
+        bucket.client.upload_file(str(archive), "engines", f"crawl/{archive.name}")
     recipe = (folder / "run/crawl/recipe.toml").read_text()
-    recipe = recipe.replace('"*.warc.wat.gz"', '"s3://spark/crawl/*.warc.wat.gz"').replace("shard_rows = 500", "shard_rows = 200")
-    bucket.client.put_object(Bucket="spark", Key="recipe.toml", Body=recipe.encode())
+    recipe = recipe.replace('"*.warc.wat.gz"', '"s3://engines/crawl/*.warc.wat.gz"').replace("shard_rows = 500", "shard_rows = 200")
+    bucket.client.put_object(Bucket="engines", Key="recipe.toml", Body=recipe.encode())
     told = environment("http://%s:%s" % moto)
-    build = [program, "build", "s3://spark/recipe.toml", "-o", "s3://spark/alone", "--quiet"]
+    build = [program, "build", "s3://engines/recipe.toml", "-o", "s3://engines/alone", "--quiet"]
     ended = subprocess.run(build, env={**os.environ, **told})
     assert ended.returncode in (0, 1)
     yield bucket, told, lasting(bucket.files("alone"))
@@ -54,21 +61,25 @@ def web(program, moto, tmp_path_factory):  # noqa: F811
 
 
 class Build:
-    """A build on Spark that is under way."""
+    """A build on an engine that is under way."""
 
-    def __init__(self, spark: str, told: dict[str, str], run: str, master: str = CLUSTER) -> None:
-        command = [spark, str(HERE / "spark_build.py"), master, "s3://spark/recipe.toml", run]
-        told = {**os.environ, **told, "PYSPARK_PYTHON": spark}
+    def __init__(self, python: str, told: dict[str, str], script: str, *arguments: str) -> None:
+        command = [python, str(HERE / script), *arguments]
+        told = {**os.environ, **told, "PYSPARK_PYTHON": python, "RAY_USAGE_STATS_ENABLED": "0"}
         self.process = subprocess.Popen(command, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.told, self.warned = [], []
         self.readers = [
-            threading.Thread(target=lambda: self.told.extend(json.loads(line) for line in self.process.stdout)),
+            threading.Thread(target=self.listen),
             threading.Thread(target=lambda: self.warned.extend(self.process.stderr)),
         ]
         for reader in self.readers:
             reader.start()
 
-    def application(self) -> str:
+    def listen(self) -> None:
+        # Ray tells there, too, that a worker is gone.
+        self.told.extend(json.loads(line) for line in self.process.stdout if line.startswith("{"))
+
+    def application(self) -> str | int:
         while not self.told:
             assert self.process.poll() is None, "".join(self.warned)[-4000:]
             time.sleep(0.1)
@@ -80,6 +91,14 @@ class Build:
             reader.join()
         assert status == 0, "".join(self.warned)[-4000:]
         return self.told[1]
+
+
+def on_spark(python: str, told: dict[str, str], run: str, master: str = CLUSTER) -> Build:
+    return Build(python, told, "spark_build.py", master, "s3://engines/recipe.toml", run)
+
+
+def on_ray(python: str, told: dict[str, str], run: str) -> Build:
+    return Build(python, told, "ray_build.py", "s3://engines/recipe.toml", run)
 
 
 def executor(application: str, number: int) -> int:
@@ -102,7 +121,7 @@ def unlike(here: dict[str, bytes], there: dict[str, bytes]) -> list[str]:
 
 def test_a_run_on_spark_has_the_bytes_of_one_machine(web, spark):
     bucket, told, alone = web
-    build = Build(spark, told, "s3://spark/together")
+    build = on_spark(spark, told, "s3://engines/together")
     ended = build.end()
     assert len([name for name in alone if name.startswith("packages/webdataset/") and name.endswith(".tar")]) == 5
     assert unlike(alone, lasting(bucket.files("together"))) == []
@@ -113,17 +132,21 @@ def test_a_run_on_spark_has_the_bytes_of_one_machine(web, spark):
         assert ended["counters"][f"{stage} failed"] == sum(funnel[stage]["failed"].values())
 
 
-def test_an_executor_that_is_killed_changes_nothing(web, spark):
-    bucket, told, alone = web
-    build = Build(spark, told, "s3://spark/killed")
+def in_the_middle(build: Build, bucket: Bucket, run: str) -> str | int:
+    """Waits until some shard is downloaded and not all are packed, and gives the application."""
     application = build.application()
-    # In the middle: some shard is downloaded, and not all are packed.
-    while not any(name.endswith(".parquet") for name in bucket.objects("killed/images/")):
+    while not any(name.endswith(".parquet") for name in bucket.objects(f"{run}/images/")):
         assert build.process.poll() is None, "".join(build.warned)[-4000:]
         time.sleep(0.05)
-    packed = len([name for name in bucket.objects("killed/packages/webdataset/") if name.endswith(".tar")])
-    assert packed < 5
-    os.kill(executor(application, 0), signal.SIGKILL)
+    packed = [name for name in bucket.objects(f"{run}/packages/webdataset/") if name.endswith(".tar")]
+    assert len(packed) < 5
+    return application
+
+
+def test_an_executor_that_is_killed_changes_nothing(web, spark):
+    bucket, told, alone = web
+    build = on_spark(spark, told, "s3://engines/killed")
+    os.kill(executor(in_the_middle(build, bucket, "killed"), 0), signal.SIGKILL)
     ended = build.end()
     assert any("Lost executor 0" in line for line in build.warned), "".join(build.warned)[-4000:]
     assert unlike(alone, lasting(bucket.files("killed"))) == []
@@ -133,5 +156,39 @@ def test_an_executor_that_is_killed_changes_nothing(web, spark):
 def test_a_second_build_does_nothing_again(web, spark):
     bucket, told, _ = web
     before = bucket.objects("together/")
-    Build(spark, told, "s3://spark/together", "local[2]").end()
+    on_spark(spark, told, "s3://engines/together", "local[2]").end()
     assert bucket.objects("together/") == before
+
+
+def test_a_run_on_ray_has_the_bytes_of_one_machine(web, engines):
+    bucket, told, alone = web
+    ended = on_ray(engines, told, "s3://engines/ray").end()
+    assert unlike(alone, lasting(bucket.files("ray"))) == []
+    assert ended["report"] == json.loads(alone["report.json"])
+
+
+def parent(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("PPid:")[1].split()[0])
+
+
+def workers(driver: int) -> list[int]:
+    """The processes in which Ray takes shards through the stages: children of a node's, which is one of the driver's."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title, process = (folder / "cmdline").read_bytes(), int(folder.name)
+            if title.startswith(b"ray::MapBatches(work)") and parent(parent(process)) == driver:
+                found.append(process)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_worker_that_is_killed_changes_nothing(web, engines):
+    bucket, told, alone = web
+    build = on_ray(engines, told, "s3://engines/ray-killed")
+    os.kill(workers(in_the_middle(build, bucket, "ray-killed"))[0], signal.SIGKILL)
+    ended = build.end()
+    assert unlike(alone, lasting(bucket.files("ray-killed"))) == []
+    assert ended["report"] == json.loads(alone["report.json"])

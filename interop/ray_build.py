@@ -1,0 +1,17 @@
+"""Builds a run on Ray: run by the Python that has it. Arguments: recipe, run folder."""
+
+import json
+import os
+import sys
+
+import ray
+from ray.data import DataContext
+
+from laion400m import ray as laion
+
+recipe, run = sys.argv[1:]
+DataContext.get_current().enable_progress_bars = False
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=256 << 20)
+print(json.dumps({"application": os.getpid()}), flush=True)
+report = laion.build(recipe, run)
+print(json.dumps({"report": report}), flush=True)
