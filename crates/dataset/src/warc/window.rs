@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io::{self, Read};
 
-/// Bytes asked of the source at once. When fuzzing, so few that short inputs have borders, and clearing them costs nothing.
+/// Bytes asked of the source at once. When fuzzing, few.
 const PART_BYTES: usize = if cfg!(fuzzing) { 1 << 9 } else { 1 << 18 };
 /// Bytes behind the mark that are kept; from further away there is no way back.
-const KEPT_BYTES_MAX: usize = 8 << 20;
+const KEPT_BYTES_MAX: usize = if cfg!(fuzzing) { 1 << 10 } else { 8 << 20 };
 
 /// Bytes from a mark on: read, and to be read again if what was taken for a member turns out to be none.
 pub(super) struct Window {
