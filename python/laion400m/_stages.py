@@ -1,9 +1,13 @@
-"""What engines share: settings, the columns of pairs, and what a task does with an archive or a shard."""
+"""What engines share: settings, how pairs go from task to task, and what a task does with an archive or a shard.
+
+Pairs are bytes on their way, those of one archive and one range of uids together, and only Rust looks into them: an engine that
+had them row by row would spend more on its rows than all else takes.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -17,13 +21,23 @@ Settings = Path | Mapping[str, Any] | None
 Counters = dict[str, int]
 
 STAGES = ("download", "embed", "filter", "pack")
-_STRINGS = ("uid", "url", "caption", "page_url", "license", "license_evidence", "language", "archive")
+#: Most ranges of uids. A task holds the pairs of one in memory; at first there are as many as archives.
+RANGES_MAX = 4096
+
+#: Pairs of an archive in a range of uids; besides a row for each archive that tells what became of it.
+FOUND = pa.schema([("range", pa.int32()), ("pairs", pa.binary()), ("archive_number", pa.int32()), ("read", pa.string())])
+#: Pairs of a range of uids, each once, and how many of them which archives have.
+UNIQUE = pa.schema(
+    [("range", pa.int32()), ("pairs", pa.binary()), ("archives", pa.list_(pa.int32())), ("stayed", pa.list_(pa.int64()))]
+)
+#: Pairs of a range of uids that belong to a shard.
+CUT = pa.schema([("shard", pa.int32()), ("pairs", pa.binary())])
+WRITTEN = pa.schema([("shard", pa.int32()), ("file", pa.string())])
+#: A pair, with the columns of ``pairs/``.
 PAIR = pa.schema(
-    [*((name, pa.string()) for name in _STRINGS)]
+    [*((name, pa.string()) for name in ("uid", "url", "caption", "page_url", "license", "license_evidence", "language", "archive"))]
     + [("record_offset", pa.int64()), ("link_path", pa.string()), ("source", pa.string())]
 )
-#: A pair and where it was found: of equal ones the first stays. Besides a row for each archive that tells what became of it.
-FOUND = pa.schema([*PAIR, ("archive_number", pa.int32()), ("position", pa.int64()), ("read", pa.string())])
 
 
 def opened(recipe: Settings, archives: Sequence[str] | None = None) -> _core.Recipe:
@@ -37,21 +51,55 @@ def opened(recipe: Settings, archives: Sequence[str] | None = None) -> _core.Rec
     return _core.Recipe.parse(json.dumps({**json.loads(read.text()), "archives": list(archives)}), read.folder)
 
 
-def archive(recipe: _core.Recipe, number: int, path: str) -> Iterator[pa.RecordBatch]:
-    """What an archive has, as :data:`FOUND` says."""
-    rows, told = recipe.collect(path)
-    first = 0
-    for pairs in pa.RecordBatchReader.from_stream(rows):
-        positions = pa.array(range(first, first + len(pairs)), pa.int64())
-        first += len(pairs)
-        yield _found(pairs.columns, number, positions, None)
-    yield _found([pa.nulls(1, field.type) for field in PAIR], number, pa.nulls(1, pa.int64()), told)
+def ranges(archives: int) -> int:
+    """How many ranges of uids the pairs of so many archives are put into."""
+    return min(max(archives, 1), RANGES_MAX)
 
 
-def _found(pairs: Sequence[Any], number: int, positions: Any, read: str | None) -> pa.RecordBatch:
-    rows = len(positions)
-    last = [pa.array([number] * rows, pa.int32()), positions, pa.array([read] * rows, pa.string())]
-    return pa.RecordBatch.from_arrays([*pairs, *last], schema=FOUND)
+def archive(recipe: _core.Recipe, number: int, path: str, ranges: int) -> pa.Table:
+    """What an archive has, as :data:`FOUND`."""
+    carried, read = recipe.collect(path, number, ranges)
+    numbers = [number for number, pairs in enumerate(carried) if pairs]
+    rows = [[*numbers, None], [*filter(None, carried), None], [number] * (len(numbers) + 1), [None] * len(numbers) + [read]]
+    return _table(rows, FOUND)
+
+
+def unique(found: pa.Table) -> pa.Table:
+    """All of a range of uids, deduplicated: :data:`UNIQUE`."""
+    pairs, stayed = _core.Recipe.deduplicate(found["pairs"].to_pylist())
+    return _table([[found["range"][0].as_py()], [pairs], *([list(column)] for column in zip(*stayed))], UNIQUE)
+
+
+def starts(lengths: Iterable[tuple[int, int]]) -> tuple[dict[int, int], int]:
+    """Where ranges of these lengths begin among all pairs, and how many there are."""
+    begin, total = {}, 0
+    for number, length in sorted(lengths):
+        begin[number] = total
+        total += length
+    return begin, total
+
+
+def cut(unique: pa.Table | pa.RecordBatch, starts: Mapping[int, int], shard_rows: int) -> pa.Table:
+    """Unique pairs cut where shards begin: :data:`CUT`."""
+    ranges = zip(unique["range"].to_pylist(), unique["pairs"].to_pylist())
+    parts = [part for number, pairs in ranges for part in _core.Recipe.cut(pairs, starts[number], shard_rows)]
+    return _table([[shard for shard, _ in parts], [pairs for _, pairs in parts]], CUT)
+
+
+def written(cut: pa.Table, run: str) -> pa.Table:
+    """Writes a shard of which these are all parts: :data:`WRITTEN`."""
+    shard = cut["shard"][0].as_py()
+    return _table([[shard], [_core.Recipe.write_pairs(run, shard, cut["pairs"].to_pylist())]], WRITTEN)
+
+
+def rows(carried: pa.Table | pa.RecordBatch) -> pa.Table:
+    """Carried pairs as rows: :data:`PAIR`."""
+    pairs = pa.RecordBatchReader.from_stream(_core.Recipe.rows(carried["pairs"].drop_null().to_pylist()))
+    return pairs.read_all().cast(PAIR)
+
+
+def _table(columns: Sequence[Any], schema: pa.Schema) -> pa.Table:
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema)], schema)
 
 
 #: What a worker has opened, by recipe and run: the model among it.

@@ -14,11 +14,11 @@ What comes out has the same bytes as on one machine, and tasks may fail or run t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import fspath
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
@@ -27,24 +27,26 @@ from ray.data import Dataset
 from laion400m import _core, _stages
 from laion400m._stages import STAGES, Path, Settings
 
-#: Most parts of a shuffle: a task holds one of them in memory, and all together are as many as archives at first.
-_PARTS_MAX = 4096
-
 
 def collect(paths: Sequence[Path], recipe: Settings = None) -> Dataset:
-    """The pairs of archives, as often as they were found, with the columns of ``pairs/`` and where they were found.
+    """The pairs of archives, those of an archive and a range of uids together as bytes: :func:`rows` has a row for each.
 
-    ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings. A column ``bucket`` numbers ranges of uids.
+    ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
     """
     return _pairs(_collected(_stages.opened(recipe, [fspath(path) for path in paths])))
 
 
 def deduplicate(pairs: Dataset, partitions: int | None = None) -> Dataset:
-    """Each pair once: of equal ones that of the first archive, there the first.
+    """Each pair once: of equal ones that of the first archive, there the first. Those of a range of uids are together.
 
-    With a column ``place``, that in its bucket in the order of the uids. ``partitions`` are those of Ray's shuffle.
+    ``partitions`` are those of Ray's shuffle.
     """
-    return pairs.groupby("bucket", partitions).map_groups(_unique, batch_format="pyarrow")
+    return pairs.groupby("range", partitions).map_groups(_stages.unique, batch_format="pyarrow")
+
+
+def rows(pairs: Dataset) -> Dataset:
+    """Collected or unique pairs as rows, with the columns of ``pairs/``."""
+    return pairs.map_batches(_stages.rows, batch_format="pyarrow")
 
 
 def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict[str, Any]:
@@ -58,11 +60,13 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
     collected = _collected(opened).materialize()
     reads = {row["archive_number"]: row["read"] for row in collected.map_batches(_told, batch_format="pyarrow").take_all()}
     paths = opened.archives()
-    parts = _parts(len(paths))
-    unique = deduplicate(_pairs(collected), parts).materialize()
-    stayed = dict(_counts(unique, "archive_number", parts))
-    files = _write_pairs(unique, folder, opened.shard_rows, parts)
-    archives = [(path, reads[number], stayed.get(number, 0)) for number, path in enumerate(paths)]
+    unique = deduplicate(_pairs(collected), _stages.ranges(len(paths))).materialize()
+    lengths, stayed = list[tuple[int, int]](), Counter[int]()
+    for row in unique.drop_columns("pairs").iter_rows():
+        lengths.append((row["range"], sum(row["stayed"])))
+        stayed.update(dict(zip(row["archives"], row["stayed"])))
+    files = _write_pairs(unique, lengths, folder, opened.shard_rows)
+    archives = [(path, reads[number], stayed[number]) for number, path in enumerate(paths)]
     counts = [opened.finish_pairs(folder, archives, files)]
     text = (opened.text(), opened.folder)
 
@@ -79,29 +83,16 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
 
 
 def _collected(recipe: _core.Recipe) -> Dataset:
-    """A row for each pair, and one for each archive that tells what became of it."""
+    """Rows of pairs, and one for each archive that tells what became of it."""
     archives = recipe.archives()
-    text = (recipe.text(), recipe.folder)
-    parts = _parts(len(archives))
-    starts = np.array([f"{part * 0x10000 // parts:04x}" for part in range(parts)])
+    text, ranges = (recipe.text(), recipe.folder), _stages.ranges(len(archives))
 
     def read(batch: pa.Table) -> pa.Table:
         (number,) = batch["id"].to_pylist()
-        rows = pa.Table.from_batches(_stages.archive(_core.Recipe.parse(*text), number, archives[number]))
-        digits = pc.utf8_slice_codeunits(pc.fill_null(rows["uid"], "0000"), 0, 4).to_numpy().astype(str)
-        return rows.append_column("bucket", pa.array(np.searchsorted(starts, digits, "right") - 1))
+        return _stages.archive(_core.Recipe.parse(*text), number, archives[number], ranges)
 
     numbers = ray.data.range(len(archives), override_num_blocks=max(len(archives), 1))
     return numbers.map_batches(read, batch_size=1, batch_format="pyarrow")
-
-
-def _parts(tasks: int) -> int:
-    return min(max(tasks, 1), _PARTS_MAX)
-
-
-def _counts(rows: Dataset, column: str, parts: int) -> list[tuple[int, int]]:
-    counted = rows.select_columns(column).groupby(column, parts).count()
-    return sorted((row[column], row["count()"]) for row in counted.take_all())
 
 
 def _told(found: pa.Table) -> pa.Table:
@@ -109,36 +100,16 @@ def _told(found: pa.Table) -> pa.Table:
 
 
 def _pairs(found: Dataset) -> Dataset:
-    return found.map_batches(
-        lambda rows: rows.filter(pc.field("read").is_null()).drop_columns("read"), batch_format="pyarrow"
-    )
+    pairs = lambda rows: rows.filter(pc.field("read").is_null()).select(["range", "pairs"])
+    return found.map_batches(pairs, batch_format="pyarrow")
 
 
-def _unique(bucket: pa.Table) -> pa.Table:
-    bucket = bucket.sort_by([(name, "ascending") for name in ("uid", "archive_number", "position")])
-    uids = np.asarray(bucket["uid"])
-    first = np.concatenate([[True], uids[1:] != uids[:-1]])
-    unique = bucket.filter(pa.array(first))
-    return unique.append_column("place", pa.array(range(len(unique)), pa.int64()))
-
-
-def _write_pairs(unique: Dataset, run: str, shard_rows: int, parts: int) -> list[str]:
+def _write_pairs(unique: Dataset, lengths: Sequence[tuple[int, int]], run: str, shard_rows: int) -> list[str]:
     """Writes the shards, and gives what each file is, in order."""
-    lengths = _counts(unique, "bucket", parts)
-    if not lengths:
-        return [_core.Recipe.write_no_pairs(run)]
-    buckets, counts = (np.array(column, np.int64) for column in zip(*lengths))
-    before = counts.cumsum() - counts
-
-    def placed(rows: pa.Table) -> pa.Table:
-        place = before[np.searchsorted(buckets, rows["bucket"])] + rows["place"].to_numpy()
-        return rows.select(_stages.PAIR.names).append_column("shard", pa.array(place // shard_rows))
-
-    def write(rows: pa.Table) -> pa.Table:
-        shard = rows["shard"][0].as_py()
-        pairs = rows.sort_by("uid").select(_stages.PAIR.names).cast(_stages.PAIR)
-        return pa.table({"shard": [shard], "file": [_core.Recipe.write_pairs(run, shard, pairs)]})
-
-    shards = _parts(-(-int(counts.sum()) // shard_rows))
-    written = unique.map_batches(placed, batch_format="pyarrow").groupby("shard", shards).map_groups(write, batch_format="pyarrow")
-    return [row["file"] for row in sorted(written.take_all(), key=lambda row: row["shard"])]
+    starts, total = _stages.starts(lengths)
+    if total == 0:
+        return [_core.Recipe.write_pairs(run, 0, [])]
+    cut = unique.map_batches(lambda rows: _stages.cut(rows, starts, shard_rows), batch_size=1, batch_format="pyarrow")
+    shards = cut.groupby("shard", _stages.ranges(-(-total // shard_rows)))
+    written = shards.map_groups(lambda cut: _stages.written(cut, run), batch_format="pyarrow")
+    return [row["file"] for row in sorted(written.take_all(), key=lambda row: int(row["shard"]))]

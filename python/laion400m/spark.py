@@ -6,7 +6,7 @@
 
 or step by step:
 
-    pairs = laion.collect(spark, ["s3://commoncrawl/crawl-data/.../*.warc.wat.gz"])     # a row for each pair
+    pairs = laion.collect(spark, ["s3://commoncrawl/crawl-data/.../*.warc.wat.gz"])     # laion.rows(pairs) has a row for each
     shards = laion.shards(laion.deduplicate(pairs), "s3://bucket/run")                  # run/pairs, a row for each shard
     for stage in (laion.download, laion.embed, laion.filter, laion.pack):
         stage(shards, "s3://bucket/run").show()                                         # what became of the rows
@@ -18,7 +18,7 @@ and is the same whoever writes it. The run folder is an address that all executo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import fspath
 from typing import Any
 
@@ -27,34 +27,35 @@ import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.resource import ResourceProfile
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from laion400m import _core, _stages
 from laion400m._stages import STAGES, Counters, Path, Settings
 
-_COLUMNS = _stages.PAIR.names
-#: Digits of the uid by which pairs are put into buckets of which the lengths are known: 65,536 of them.
-_BUCKET_DIGITS = 4
-
 
 def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None) -> DataFrame:
-    """The pairs of archives, as often as they were found, with the columns of ``pairs/`` and where they were found.
+    """The pairs of archives, those of an archive and a range of uids together as bytes: :func:`rows` has a row for each.
 
     ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
     """
-    found = _collected(spark, _stages.opened(recipe, [fspath(path) for path in paths]))
-    return found.where("read is null").drop("read")
+    return _pairs(_collected(spark, _stages.opened(recipe, [fspath(path) for path in paths])))
 
 
 def deduplicate(pairs: DataFrame) -> DataFrame:
-    """Each pair once: of equal ones that of the first archive, there the first.
+    """Each pair once: of equal ones that of the first archive, there the first. Those of a range of uids are together."""
+    return _grouped(pairs, "range", pairs.rdd.getNumPartitions(), _stages.unique, _stages.UNIQUE)
 
-    With a column ``bucket``, by which the rows are spread: the first digits of the uid. So what follows has them in order.
-    """
-    nth = F.row_number().over(Window.partitionBy("bucket", "uid").orderBy("archive_number", "position"))
-    return _bucketed(pairs).withColumn("nth", nth).where("nth = 1").drop("nth")
+
+def rows(pairs: DataFrame) -> DataFrame:
+    """Collected or unique pairs as rows, with the columns of ``pairs/``."""
+
+    def unpack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from _stages.rows(batch).to_batches()
+
+    return pairs.mapInArrow(unpack, from_arrow_schema(_stages.PAIR))
 
 
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
@@ -106,8 +107,9 @@ def build(
     context.setJobDescription(f"laion400m: collect {folder}")
     collected = _collected(spark, opened).persist(StorageLevel.DISK_ONLY)
     reads = {row.archive_number: row.read for row in collected.where("read is not null").collect()}
-    unique = deduplicate(collected.where("read is null").drop("read")).persist(StorageLevel.DISK_ONLY)
-    stayed = {row.archive_number: row["count"] for row in unique.groupBy("archive_number").count().collect()}
+    unique = deduplicate(_pairs(collected)).persist(StorageLevel.DISK_ONLY)
+    counts_of = unique.select(F.explode(F.arrays_zip("archives", "stayed")).alias("of")).groupBy("of.archives")
+    stayed = {row.archives: row.stayed for row in counts_of.agg(F.sum("of.stayed").alias("stayed")).collect()}
     files = _write_pairs(unique, folder, opened.shard_rows)
     unique.unpersist()
     collected.unpersist()
@@ -139,73 +141,53 @@ def counters(spark: SparkSession) -> Accumulator[Counters]:
 
 
 def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
-    """A row for each pair, and one for each archive that tells what became of it."""
+    """Rows of pairs, and one for each archive that tells what became of it."""
     archives = list(enumerate(recipe.archives()))
-    text, folder = recipe.text(), recipe.folder
+    text, folder, ranges = recipe.text(), recipe.folder, _stages.ranges(len(archives))
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         opened = _core.Recipe.parse(text, folder)
         for batch in batches:
             for number, path in zip(*(column.to_pylist() for column in batch.columns)):
-                yield from _stages.archive(opened, number, path)
+                yield from _stages.archive(opened, number, path, ranges).to_batches()
 
     tasks = spark.sparkContext.parallelize(archives, max(len(archives), 1))
     named = spark.createDataFrame(tasks, "archive_number int, path string")
     return named.mapInArrow(read, from_arrow_schema(_stages.FOUND))
 
 
-def _bucketed(pairs: DataFrame) -> DataFrame:
-    if "bucket" in pairs.columns:
-        return pairs
-    return pairs.withColumn("bucket", F.substring("uid", 1, _BUCKET_DIGITS)).repartition("bucket")
+def _pairs(found: DataFrame) -> DataFrame:
+    return found.where("read is null").select("range", "pairs")
 
 
-def _write_pairs(pairs: DataFrame, run: str, shard_rows: int) -> list[str]:
+def _write_pairs(unique: DataFrame, run: str, shard_rows: int) -> list[str]:
     """Writes the shards, and gives what each file is, in order.
 
-    A pair's place among all follows from the lengths of the buckets before its own and its place there: no task sees more
-    than a bucket, and none has to be done twice with the same split for the result to be the same.
+    A pair's place among all follows from the lengths of the ranges before its own and its place there: no task sees more
+    than a range, and none has to be done twice with the same split for the result to be the same.
     """
-    spark = pairs.sparkSession
-    pairs = _bucketed(pairs.select(*_COLUMNS, *(["bucket"] if "bucket" in pairs.columns else [])))
-    lengths = sorted((row.bucket, row["count"]) for row in pairs.groupBy("bucket").count().collect())
-    starts, total = [], 0
-    for name, length in lengths:
-        starts.append((name, total))
-        total += length
+    length = F.aggregate("stayed", F.lit(0).cast("bigint"), lambda total, stayed: total + stayed)
+    starts, total = _stages.starts((row.range, row.length) for row in unique.select("range", length.alias("length")).collect())
     if total == 0:
-        return [_core.Recipe.write_no_pairs(run)]
-    before = F.broadcast(spark.createDataFrame(starts, "bucket string, before bigint"))
-    place = F.row_number().over(Window.partitionBy("bucket").orderBy("uid")) - 1 + F.col("before")
-    placed = pairs.join(before, "bucket").withColumn("shard", F.floor(place / shard_rows).cast("int"))
+        return [_core.Recipe.write_pairs(run, 0, [])]
 
-    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for shard, rows in _by_shard(batches):
-            file = _core.Recipe.write_pairs(run, shard, rows)
-            yield pa.RecordBatch.from_arrays([pa.array([shard], pa.int32()), pa.array([file])], ["shard", "file"])
+    def cut(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from _stages.cut(batch, starts, shard_rows).to_batches()
 
-    count = -(-total // shard_rows)
-    tasks = placed.repartition(count, "shard").sortWithinPartitions("shard", "uid").select("shard", *_COLUMNS)
-    files = {row.shard: row.file for row in tasks.mapInArrow(write, "shard int, file string").collect()}
-    return [files[shard] for shard in range(count)]
+    def write(cut: pa.Table) -> pa.Table:
+        return _stages.written(cut, run)
+
+    parts = unique.select("range", "pairs").mapInArrow(cut, from_arrow_schema(_stages.CUT))
+    written = _grouped(parts, "shard", -(-total // shard_rows), write, _stages.WRITTEN)
+    return [row.file for row in sorted(written.collect())]
 
 
-def _by_shard(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
-    """Rows of each shard, which come one after the other."""
-    shard, parts = -1, list[pa.Table]()
-    for batch in batches:
-        numbers = np.asarray(batch.column("shard"))
-        bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        for start, end in zip(bounds, bounds[1:]):
-            if start == end:
-                continue
-            if numbers[start] != shard and parts:
-                yield shard, pa.concat_tables(parts)
-                parts = []
-            shard = int(numbers[start])
-            parts.append(pa.table(batch.slice(start, end - start)).drop_columns("shard"))
-    if parts:
-        yield shard, pa.concat_tables(parts)
+def _grouped(
+    rows: DataFrame, column: str, tasks: int, work: Callable[[pa.Table], pa.Table], schema: pa.Schema
+) -> DataFrame:
+    """All rows of each value in one go. Spark's 200 tasks, most of them without rows, would cost more than the work of many archives."""
+    return rows.repartition(min(tasks, _stages.RANGES_MAX), column).groupBy(column).applyInArrow(work, from_arrow_schema(schema))
 
 
 def _staged(

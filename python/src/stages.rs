@@ -5,19 +5,19 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{RecordBatch, RecordBatchIterator};
-use arrow_schema::{ArrowError, SchemaRef};
-use arrow_select::concat::concat_batches;
+use arrow_schema::SchemaRef;
 use dataset::tfds::FileFormat;
 use dataset::{Counts, Embedder, FileEntry, Progress, Run, ShardId, Silent, Stage, Summary, Task};
 use laion400m::model;
 use pipeline::build::{self, Report};
 use pipeline::collect::apart;
 use pipeline::pack;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyCapsule};
 use serde::Serialize;
 
 use crate::error::{raise, unreadable};
@@ -75,17 +75,12 @@ impl Rows {
     }
 }
 
-/// All rows of an Arrow stream.
-fn rows_of(stream: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
-    let capsule = stream.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>()?;
-    let wrong = |error: ArrowError| PyValueError::new_err(error.to_string());
-    let place = capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast::<FFI_ArrowArrayStream>();
-    // SAFETY: by the Arrow PyCapsule interface a capsule of this name holds such a stream, which whoever takes it owns:
-    // `from_raw` leaves an empty one in its place.
-    let reader = unsafe { RecordBatchStreamReader::from_raw(place.as_ptr()) }.map_err(wrong)?;
-    let schema = arrow_array::RecordBatchReader::schema(&reader);
-    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-    concat_batches(&schema, &batches).map_err(wrong)
+/// Unique pairs, and how many of them which archives have.
+type Unique<'py> = (Bound<'py, PyBytes>, Vec<(u32, u64)>);
+
+/// Pairs that were carried apart.
+fn all(carried: &[PyBackedBytes]) -> impl Iterator<Item = &[u8]> {
+    carried.iter().map(|bytes| &**bytes)
 }
 
 /// The settings of a whole run.
@@ -142,37 +137,50 @@ impl Recipe {
         py.detach(|| self.recipe.claim(&Run::new(run))).map_err(raise)
     }
 
-    /// The pairs of one archive, and what became of it.
-    fn collect(&self, py: Python<'_>, archive: PathBuf) -> PyResult<(Rows, String)> {
-        let (rows, read) = py
-            .detach(|| {
-                if !self.recipe.collect.against.is_empty() {
-                    return Err(dataset::Error::Invalid("collect: against is an anti join of DataFrames here".into()));
-                }
-                let mut rows = Vec::new();
-                let read = apart::archive(&self.recipe.collect, &archive, &Told, &mut |batch| {
-                    rows.push(batch);
-                    Ok(())
-                })?;
-                Ok((rows, read))
-            })
-            .map_err(raise)?;
-        let schema = apart::no_pairs().schema();
-        Ok((Rows(Mutex::new(rows), schema), json(&read)?))
+    /// Collects the archive of this number: its pairs for each of so many ranges of uids, and what became of it.
+    fn collect<'py>(
+        &self,
+        py: Python<'py>,
+        archive: PathBuf,
+        number: u32,
+        ranges: u32,
+    ) -> PyResult<(Vec<Bound<'py, PyBytes>>, String)> {
+        let collect = || apart::archive(&self.recipe.collect, &archive, number, ranges, &Told);
+        let (carried, read) = py.detach(collect).map_err(raise)?;
+        Ok((carried.iter().map(|bytes| PyBytes::new(py, bytes)).collect(), json(&read)?))
     }
 
-    /// Writes a shard of pairs in the order of their uids; the file it became.
+    /// Each pair of a range of uids once, and how many of them archives have.
     #[staticmethod]
-    fn write_pairs(py: Python<'_>, run: PathBuf, shard: u32, pairs: &Bound<'_, PyAny>) -> PyResult<String> {
-        let pairs = rows_of(pairs)?;
-        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(shard), &pairs);
-        json(&py.detach(write).map_err(raise)?)
+    fn deduplicate<'py>(py: Python<'py>, carried: Vec<PyBackedBytes>) -> PyResult<Unique<'py>> {
+        let unique = py.detach(|| apart::deduplicate(all(&carried))).map_err(raise)?;
+        Ok((PyBytes::new(py, &unique.carried), unique.stayed.into_iter().collect()))
     }
 
-    /// Writes the empty shard of a crawl without pairs.
+    /// Cuts unique pairs, of which the first is the one of this number, where shards begin.
     #[staticmethod]
-    fn write_no_pairs(py: Python<'_>, run: PathBuf) -> PyResult<String> {
-        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(0), &apart::no_pairs());
+    fn cut<'py>(
+        py: Python<'py>,
+        carried: PyBackedBytes,
+        first: u64,
+        shard_rows: u32,
+    ) -> PyResult<Vec<(u32, Bound<'py, PyBytes>)>> {
+        let shards = py.detach(|| apart::cut(&carried, first, shard_rows)).map_err(raise)?;
+        Ok(shards.into_iter().map(|(shard, bytes)| (shard.0, PyBytes::new(py, &bytes))).collect())
+    }
+
+    /// Pairs as rows with the columns of `pairs/`.
+    #[staticmethod]
+    fn rows(py: Python<'_>, carried: Vec<PyBackedBytes>) -> PyResult<Rows> {
+        let rows = py.detach(|| apart::rows(all(&carried))).map_err(raise)?;
+        let schema = rows.schema();
+        Ok(Rows(Mutex::new(vec![rows]), schema))
+    }
+
+    /// Writes a shard of unique pairs in the order of their uids; the file it became.
+    #[staticmethod]
+    fn write_pairs(py: Python<'_>, run: PathBuf, shard: u32, carried: Vec<PyBackedBytes>) -> PyResult<String> {
+        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(shard), all(&carried));
         json(&py.detach(write).map_err(raise)?)
     }
 

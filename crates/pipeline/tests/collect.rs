@@ -7,12 +7,12 @@ use std::sync::Mutex;
 
 use dataset::schema::{Pair, hex};
 use dataset::table::read_table;
-use dataset::{Progress, Silent, Stage, Summary, Task, list_shards};
+use dataset::{Progress, ShardId, Silent, Stage, Summary, Task, list_shards};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use fs_err as fs;
 use md5::{Digest, Md5};
-use pipeline::collect::{Config, Documents, LEDGER, Rules, run};
+use pipeline::collect::{Config, Documents, LEDGER, Rules, apart, run};
 
 /// Remembers what a person would have read.
 #[derive(Default)]
@@ -168,6 +168,50 @@ fn shards_hold_as_many_pairs_as_the_settings_say() {
     assert_eq!(shards.iter().map(rows).collect::<Vec<_>>(), [100, 100, 100, 100, 100, 100, 100, 100, 61]);
     let none = Config { shard_rows: 0, ..config };
     assert!(run(&none, &[data("real-pages.warc.wat.gz")], folder.path(), &Silent).is_err());
+}
+
+/// As engines do it: archives apart, each range of uids apart, each shard apart.
+#[test]
+fn pairs_that_engines_carry_have_the_bytes_of_one_call() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = Config { shard_rows: 100, ..Config { rules: Rules::Cc2dataset, ..Config::laion400m() } };
+    let again = folder.path().join("again.warc.wat.gz");
+    fs::copy(data("real-pages.warc.wat.gz"), &again).expect("room");
+    let none = folder.path().join("none.warc.wat.gz");
+    let archives = [again, none, data("real-pages.warc.wat.gz")];
+    let alone = folder.path().join("alone");
+    run(&config, &archives, &alone, &Silent).expect("collected");
+    for ranges in [1, 3, 64] {
+        let output = folder.path().join(format!("apart-{ranges}"));
+        let (mut carried, mut read) = (vec![Vec::new(); ranges], Vec::new());
+        for (number, path) in (0..).zip(&archives) {
+            let (found, told) = apart::archive(&config, path, number, ranges as u32, &Silent).expect("collected");
+            carried.iter_mut().zip(found).for_each(|(carried, found)| carried.push(found));
+            read.push((path.clone(), told, 0));
+        }
+        let (mut shards, mut place) = (BTreeMap::<_, Vec<Vec<u8>>>::new(), 0);
+        for range in &carried {
+            let unique = apart::deduplicate(range.iter().rev().map(Vec::as_slice)).expect("sound");
+            for (shard, part) in apart::cut(&unique.carried, place, config.shard_rows).expect("sound") {
+                shards.entry(shard).or_default().push(part);
+            }
+            for (archive, rows) in unique.stayed {
+                read[archive as usize].2 += rows;
+                place += rows;
+            }
+        }
+        let write = |(id, parts): (ShardId, Vec<Vec<u8>>)| {
+            apart::write_shard(&output, id, parts.iter().rev().map(Vec::as_slice)).expect("room")
+        };
+        let files: Vec<_> = shards.into_iter().map(write).collect();
+        apart::finish_stage(&config, read, &output, files).expect("room");
+        for entry in fs::read_dir(&alone).expect("collected").map(|entry| entry.expect("listed")) {
+            if entry.file_type().expect("known").is_file() {
+                let there = fs::read(output.join(entry.file_name())).expect("the same files");
+                assert!(there == fs::read(entry.path()).expect("sound"), "{:?} in {ranges} ranges", entry.file_name());
+            }
+        }
+    }
 }
 
 #[test]

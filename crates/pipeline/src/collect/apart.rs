@@ -1,20 +1,18 @@
 //! The parts of this stage for engines that deduplicate on many machines. What comes out has the same bytes as [`super::run`]
-//! makes of the same archives, if of equal pairs the one of the earliest archive stays, there the first.
+//! makes of the same archives. Pairs go from task to task as [`Transit`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dataset::carried::RecordBatch;
-use dataset::spill::{self, Collected, PairView, create_table};
+use dataset::spill::{SpillWriter, Transit, create_table};
 use dataset::{Counts, Error, FileEntry, Progress, Reason, Result, ShardId, Status};
 use serde::{Deserialize, Serialize};
 
-use super::archive::{self, Ledger};
+use super::archive::{self, Ledger, SPILL_BYTES_MAX};
 use super::rules::{Judge, Lists};
 use super::{Config, finish};
 use crate::remote;
-
-/// Pairs of a batch.
-const BATCH_ROWS: usize = 8192;
 
 /// What became of an archive before anything was deduplicated.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,48 +21,93 @@ pub struct Read {
     whole: bool,
 }
 
-/// Gives the pairs of one archive in their order, with the columns of `pairs/`. A damaged archive costs what is damaged.
+/// Collects the archive of this number: its pairs for each of so many equal ranges of uids. A damaged archive costs what is damaged.
 pub fn archive(
     config: &Config,
     path: &Path,
+    number: u32,
+    ranges: u32,
     progress: &dyn Progress,
-    each: &mut dyn FnMut(RecordBatch) -> Result<()>,
-) -> Result<Read> {
+) -> Result<(Vec<Vec<u8>>, Read)> {
     config.check()?;
+    if !config.against.is_empty() {
+        return Err(Error::Invalid(
+            "collect: against is for the program, engines do not leave out the pairs of earlier runs".into(),
+        ));
+    }
     let lists = Lists::read(config)?;
     let judge = Judge { config, lists: &lists };
+    let ranges = ranges.max(1);
+    let mut carried = vec![Vec::new(); ranges as usize];
     let Some(reader) = archive::open(path, progress) else {
-        return Ok(Read { ledger: Ledger::unreadable(path), whole: false });
+        return Ok((carried, Read { ledger: Ledger::unreadable(path), whole: false }));
     };
     let name = super::name(path);
-    let mut batch = Vec::<(u128, Vec<u8>)>::new();
-    let mut give = |batch: &mut Vec<(u128, Vec<u8>)>| {
-        let pairs = batch
-            .iter()
-            .map(|(uid, bytes)| Ok(Collected { uid: *uid, archive: &name, pair: PairView::from_bytes(bytes)? }));
-        let rows = spill::to_batch(&pairs.collect::<Result<Vec<_>>>()?);
-        batch.clear();
-        each(rows)
+    let mut pairs = SpillWriter::default();
+    let mut carry = |pairs: &mut SpillWriter| {
+        for (carried, file) in carried.iter_mut().zip(pairs.split(ranges).0) {
+            if !file.is_empty() {
+                carried.extend(Transit::section(number, &name, &file));
+            }
+        }
     };
     let (ledger, whole) = archive::read(&judge, reader, path, progress, &|_| {}, &mut |uid, pair| {
-        batch.push((uid, pair.to_bytes()));
-        if batch.len() == BATCH_ROWS { give(&mut batch) } else { Ok(()) }
+        pairs.push(uid, pair);
+        if pairs.bytes() > SPILL_BYTES_MAX {
+            carry(&mut pairs);
+        }
+        Ok(())
     })?;
-    if !batch.is_empty() {
-        give(&mut batch)?;
-    }
-    Ok(Read { ledger, whole })
+    carry(&mut pairs);
+    Ok((carried, Read { ledger, whole }))
 }
 
-/// No pairs, with the columns of `pairs/`.
-pub fn no_pairs() -> RecordBatch {
-    spill::to_batch(&[])
+/// Pairs of a range of uids, each once.
+#[derive(Debug)]
+pub struct Unique {
+    /// The pairs.
+    pub carried: Vec<u8>,
+    /// How many each archive has of them.
+    pub stayed: BTreeMap<u32, u64>,
+}
+
+/// Deduplicates all pairs of a range of uids: of equal ones that of the first archive stays, there the first.
+pub fn deduplicate<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Unique> {
+    let transit = Transit::open(carried)?;
+    let mut entries = transit.entries().to_vec();
+    entries.dedup_by_key(|entry| entry.uid);
+    let mut stayed = BTreeMap::new();
+    for entry in &entries {
+        *stayed.entry(entry.spill).or_default() += 1;
+    }
+    Ok(Unique { carried: transit.put(&entries), stayed })
+}
+
+/// Cuts unique pairs of a range where shards begin. `first` is the place of its first pair among all.
+pub fn cut(carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, Vec<u8>)>> {
+    let transit = Transit::open([carried])?;
+    let (mut rest, mut place) = (transit.entries(), first);
+    let mut shards = Vec::new();
+    while !rest.is_empty() {
+        let (shard, passed) = (place / u64::from(shard_rows), place % u64::from(shard_rows));
+        let rows = rest.len().min((u64::from(shard_rows) - passed) as usize);
+        let (part, behind) = rest.split_at(rows);
+        let id = ShardId(shard.try_into().map_err(|_| Error::Invalid("collect: too many shards".into()))?);
+        shards.push((id, transit.put(part)));
+        (rest, place) = (behind, place + rows as u64);
+    }
+    Ok(shards)
+}
+
+/// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids.
+pub fn rows<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<RecordBatch> {
+    Transit::open(carried)?.rows()
 }
 
 /// Writes one shard of unique pairs, in the order of their uids.
-pub fn write_shard(output: &Path, id: ShardId, pairs: &RecordBatch) -> Result<FileEntry> {
+pub fn write_shard<'a>(output: &Path, id: ShardId, carried: impl IntoIterator<Item = &'a [u8]>) -> Result<FileEntry> {
     let mut table = create_table(&output.join(format!("{id}.parquet")))?;
-    table.push_batch(&spill::aligned(pairs).map_err(Error::Invalid)?)?;
+    table.push_batch(&rows(carried)?)?;
     table.publish()
 }
 

@@ -13,8 +13,8 @@ use super::rules::Judge;
 use super::wat::{self, Page};
 use super::{html, response};
 
-/// Memory that the pairs of an archive take before they are sorted and written.
-const SPILL_BYTES_MAX: usize = 24 << 20;
+/// Memory that the pairs of an archive take before they are sorted.
+pub(super) const SPILL_BYTES_MAX: usize = 24 << 20;
 /// Flaws of an archive that are listed; all of them are counted.
 const FLAWS_LISTED_MAX: usize = 100;
 

@@ -5,6 +5,8 @@
 //! text:   0 (none), or length + 1 (varint) · UTF-8
 //! ```
 
+mod transit;
+
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,12 @@ use parquet::file::properties::WriterProperties;
 
 use crate::proto::{put_varint, take_varint};
 use crate::publish::{FileEntry, publish};
-use crate::row::{FromBatch, Row};
+use crate::row::Row;
 use crate::schema::Pair;
 use crate::table::TableWriter;
 use crate::{Error, Result};
+
+pub use transit::Transit;
 
 /// The identity of a pair, of which [`crate::schema::uid`] is the text: md5(caption + url), first byte first.
 pub fn uid(caption: &str, url: &str) -> u128 {
@@ -69,18 +73,6 @@ impl<'a> PairView<'a> {
         }
     }
 
-    /// Its bytes, for those who keep pairs themselves.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.put(&mut out);
-        out
-    }
-
-    /// The pair that such bytes are.
-    pub fn from_bytes(bytes: &'a [u8]) -> Result<Self> {
-        Self::take(bytes).ok_or_else(|| Error::Invalid("a collected pair is damaged".into()))
-    }
-
     fn take(mut bytes: &'a [u8]) -> Option<Self> {
         let (record_offset, link) = (take_varint(&mut bytes)?, take_varint(&mut bytes)?.try_into().ok()?);
         let mut text = || -> Option<Option<&'a str>> {
@@ -119,20 +111,28 @@ impl SpillWriter {
 
     /// Publishes the pairs, of equal ones the first, and forgets them. Gives the file and the number of the others.
     pub fn publish(&mut self, path: &Path) -> Result<(FileEntry, u64)> {
+        let (mut ranges, duplicates) = self.split(1);
+        Ok((publish(path, &ranges.remove(0))?, duplicates))
+    }
+
+    /// Gives the pairs, of equal ones the first, and forgets them: for each of so many equal ranges of uids, of which there is at
+    /// least one, what a file of it has; and the number of the others.
+    pub fn split(&mut self, ranges: u32) -> (Vec<Vec<u8>>, u64) {
         // In the order they came in, by their place.
         self.entries.sort_unstable();
         let before = self.entries.len();
         self.entries.dedup_by_key(|entry| entry.0);
-        let mut file = Vec::with_capacity(self.bytes.len() + self.entries.len() * 18);
-        for &(uid, start, length) in &self.entries {
-            file.extend_from_slice(&uid.to_be_bytes());
-            put_varint(&mut file, length.into());
-            file.extend_from_slice(&self.bytes[start as usize..][..length as usize]);
-        }
         let duplicates = before - self.entries.len();
+        let bytes = (self.bytes.len() + self.entries.len() * 18) / ranges as usize;
+        let mut files: Vec<_> = (0..ranges).map(|_| Vec::with_capacity(bytes)).collect();
+        for &(uid, start, length) in &self.entries {
+            // The first digits as a fraction of one.
+            let range = ((uid >> 96) * u128::from(ranges)) >> 32;
+            put_record(&mut files[range as usize], uid, &self.bytes[start as usize..][..length as usize]);
+        }
         self.bytes.clear();
         self.entries.clear();
-        Ok((publish(path, &file)?, duplicates as u64))
+        (files, duplicates as u64)
     }
 }
 
@@ -221,6 +221,33 @@ impl Bucket {
         }
     }
 
+    /// Appends what a file has. `number` is that of the file.
+    fn push(&mut self, number: u32, file: &[u8]) -> Result<()> {
+        let damaged = || Error::Invalid("collected pairs are damaged".into());
+        let mut start = self.bytes.len();
+        let end = start + file.len();
+        if u32::try_from(end).is_err() {
+            return Err(Error::Invalid("over 4 GiB of pairs are carried at once".into()));
+        }
+        self.bytes.extend_from_slice(file);
+        while start < end {
+            let (uid, content) =
+                record(&self.bytes, start).filter(|(_, content)| content.end <= end).ok_or_else(damaged)?;
+            self.entries.push(Entry { uid, spill: number, start: content.start as u32, end: content.end as u32 });
+            start = content.end;
+        }
+        Ok(())
+    }
+
+    /// What a file of these entries has.
+    fn records<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
+        let mut file = Vec::new();
+        for entry in entries {
+            put_record(&mut file, entry.uid, &self.bytes[entry.start as usize..entry.end as usize]);
+        }
+        file
+    }
+
     /// Brings the pairs in the order of their uids; of equal ones that of the first file comes first.
     pub fn sort(&mut self) {
         self.entries.sort_unstable();
@@ -241,6 +268,12 @@ impl Bucket {
         PairView::take(&self.bytes[entry.start as usize..entry.end as usize])
             .ok_or_else(|| Error::Invalid(format!("the collected pair {:032x} is damaged", entry.uid)))
     }
+}
+
+fn put_record(file: &mut Vec<u8>, uid: u128, content: &[u8]) {
+    file.extend_from_slice(&uid.to_be_bytes());
+    put_varint(file, content.len() as u64);
+    file.extend_from_slice(content);
 }
 
 /// The uid of the record at `start`, and where its content lies, which may be beyond the end.
@@ -275,11 +308,6 @@ pub fn create_table(path: &Path) -> Result<TableWriter<Pair>> {
         properties = properties.set_column_dictionary_enabled(column.into(), false);
     }
     TableWriter::with_properties(path, properties)
-}
-
-/// The columns of [`Pair`] out of those of a table, which other programs may have made; the error says which is wrong.
-pub fn aligned(pairs: &RecordBatch) -> Result<RecordBatch, String> {
-    Ok(Pair::to_batch(&Pair::from_batch(pairs)?))
 }
 
 /// Pairs as the columns of [`Pair`].
