@@ -62,7 +62,7 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
     paths = opened.archives()
     unique = deduplicate(_pairs(collected), _stages.ranges(len(paths))).materialize()
     lengths, stayed = list[tuple[int, int]](), Counter[int]()
-    for row in unique.drop_columns("pairs").iter_rows():
+    for row in unique.drop_columns(["pairs"]).iter_rows():
         lengths.append((row["range"], sum(row["stayed"])))
         stayed.update(dict(zip(row["archives"], row["stayed"])))
     files = _write_pairs(unique, lengths, folder, opened.shard_rows)
