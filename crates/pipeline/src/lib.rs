@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod remote;
+mod address;
 mod tls;
 
 pub mod collect;

@@ -1,8 +1,7 @@
 //! Creative Commons licences that a page links to.
 
-use url::Url;
-
 use super::wat::{Link, Page};
+use crate::address;
 
 /// A licence and where the page says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ fn address(link: &str) -> Option<String> {
         return None;
     }
     let absolute = if link.starts_with("//") { format!("https:{link}") } else { link.to_owned() };
-    let url = Url::parse(&absolute).ok()?;
+    let url = address::parse(&absolute).ok()?;
     let host = url.host_str().unwrap_or_default();
     let found = matches!(host, "creativecommons.org" | "www.creativecommons.org")
         && (url.path().starts_with("/licenses/") || url.path().starts_with("/publicdomain/"));

@@ -3,11 +3,13 @@
 use dataset::Reason;
 use url::Url;
 
+use crate::address;
+
 /// The URL a browser would ask for: RFC 3986 against `<base>` and the page, non-ASCII and spaces escaped.
 pub(super) fn browser(page: &Url, base: Option<&str>, link: &str) -> Result<Url, Reason> {
-    let base = base.and_then(|base| page.join(base).ok());
+    let base = base.and_then(|base| address::join(page, base).ok());
     let base = base.as_ref().filter(|base| !base.cannot_be_a_base()).unwrap_or(page);
-    let url = base.join(link).map_err(|_| Reason::UrlInvalid)?;
+    let url = address::join(base, link).map_err(|_| Reason::UrlInvalid)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Reason::UrlScheme);
     }

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::wat::{IMAGE, Link, Page, Wanted};
 use super::{Config, caption, license, resolve};
+use crate::address;
 
 /// A published set of rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +120,7 @@ impl Judge<'_> {
     ) {
         let page_url = page.url.as_deref().unwrap_or(target);
         let (parsed, license) = match self.config.rules {
-            Rules::Laion400m => (Url::parse(page_url).ok(), license::of_page(page)),
+            Rules::Laion400m => (address::parse(page_url).ok(), license::of_page(page)),
             Rules::Cc2dataset => (None, None),
         };
         for link in page.links.iter().filter(|link| self.is_candidate(link)) {

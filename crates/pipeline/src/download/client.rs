@@ -21,6 +21,7 @@ use super::hosts::{Host, Hosts, Limits};
 use super::room::{Memory, Room};
 use super::window::Window;
 use super::{Config, USER_AGENT, robots};
+use crate::address;
 
 /// RFC 9309, section 2.3.1.2.
 const ROBOTS_REDIRECTS_MAX: u32 = 5;
@@ -403,7 +404,7 @@ pub(super) fn parse(url: &str) -> Result<Url, End> {
     if url.is_empty() {
         return Err((Status::Dropped(Reason::NoUrl), "no URL".into()));
     }
-    let parsed = if url.starts_with("//") { Url::parse(&format!("https:{url}")) } else { Url::parse(url) };
+    let parsed = if url.starts_with("//") { address::parse(&format!("https:{url}")) } else { address::parse(url) };
     parsed.map_err(|error| (Status::Dropped(Reason::UrlInvalid), error.to_string()))
 }
 
@@ -412,7 +413,7 @@ fn target(url: &Url, headers: &HeaderMap) -> Result<Url, End> {
     let redirect = |cause: String| (Status::Failed(Failure::Redirect), cause);
     let location = headers.get(LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let location = location.ok_or_else(|| redirect("a redirect without Location".into()))?;
-    url.join(location).map_err(|error| redirect(format!("redirect to {location:?}: {error}")))
+    address::join(url, location).map_err(|error| redirect(format!("redirect to {location:?}: {error}")))
 }
 
 /// Seconds, or a date (RFC 9110, section 10.2.3).
