@@ -84,23 +84,34 @@ def measured(command, environment):
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
+def draw(folder, count):
+    """Pictures to serve, `N.jpg`, and a certificate to serve them with."""
+    (folder / "pictures").mkdir()
+    for number in range(count):
+        (folder / f"pictures/{number}.jpg").write_bytes(drawn(number))
+    certificate(folder)
+
+
+def served(folder):
+    """The process that serves them, once it does."""
+    server = subprocess.Popen([sys.executable, __file__, "serve", folder], stdout=subprocess.PIPE)
+    server.stdout.readline()
+    return server
+
+
 def main():
     program, more = sys.argv[1], sys.argv[2:]
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "pictures").mkdir()
-        for number in range(DRAWN):
-            (folder / f"pictures/{number}.jpg").write_bytes(drawn(number))
+        draw(folder, DRAWN)
         for source in more:
             for path in sorted(Path(source).iterdir()):
                 if path.suffix.lower() in (".jpg", ".jpeg"):
                     (folder / "pictures" / f"real-{path.stem}.jpg").write_bytes(path.read_bytes())
         names = sorted(path.name for path in (folder / "pictures").iterdir())
-        certificate(folder)
         os.sched_setaffinity(0, SERVER)
-        server = subprocess.Popen([sys.executable, __file__, "serve", folder], stdout=subprocess.PIPE)
-        server.stdout.readline()
+        server = served(folder)
         environment = os.environ | {
             "SSL_CERT_FILE": str(folder / "ca.pem"),
             "NO_ALBUMENTATIONS_UPDATE": "1",

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from download import PORTS, certificate, drawn
+from download import PORTS, draw, served
 
 ROUNDS = 5
 ARCHIVES, PAGES = 4, 10_000
@@ -46,12 +46,8 @@ def main(program):
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "pictures").mkdir()
-        for number in range(DRAWN):
-            (folder / f"pictures/{number}.jpg").write_bytes(drawn(number))
-        certificate(folder)
-        server = subprocess.Popen([sys.executable, Path(__file__).with_name("download.py"), "serve", folder], stdout=subprocess.PIPE)
-        server.stdout.readline()
+        draw(folder, DRAWN)
+        server = served(folder)
         try:
             print(f"{model or platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start; ", end="")
             print(f"medians of {ROUNDS} rounds\n")

@@ -14,4 +14,5 @@ DataContext.get_current().enable_progress_bars = False
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=256 << 20)
 print(json.dumps({"application": os.getpid()}), flush=True)
 report = laion.build(recipe, run)
-print(json.dumps({"report": report}), flush=True)
+pairs = laion.rows(laion.deduplicate(laion.collect(["s3://engines/crawl/*.warc.wat.gz"], recipe), 2))
+print(json.dumps({"report": report, "uids": [row["uid"] for row in pairs.take_all()]}), flush=True)

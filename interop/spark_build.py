@@ -17,5 +17,7 @@ spark = SparkSession.builder.master(master).config(map=settings).getOrCreate()
 print(json.dumps({"application": spark.sparkContext.applicationId}), flush=True)
 counters = laion.counters(spark)
 report = laion.build(spark, recipe, run, counters=counters)
-print(json.dumps({"report": report, "counters": counters.value}), flush=True)
+pairs = laion.rows(laion.deduplicate(laion.collect(spark, ["s3://engines/crawl/*.warc.wat.gz"], recipe)))
+uids = [row.uid for row in pairs.select("uid").collect()]
+print(json.dumps({"report": report, "counters": counters.value, "uids": uids}), flush=True)
 spark.stop()

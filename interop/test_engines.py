@@ -1,6 +1,7 @@
 """The whole road on Spark and on Ray, in a venv of its own that has them and the wheel: ENGINES names its Python. Executors and
 workers are processes of their own, and everything is in an object store on this machine."""
 
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from test_stores import Bucket, environment, free_port, lasting, moto  # noqa: F401
@@ -119,6 +121,11 @@ def unlike(here: dict[str, bytes], there: dict[str, bytes]) -> list[str]:
     return sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
 
 
+def uids(run: dict[str, bytes]) -> list[str]:
+    tables = [content for name, content in run.items() if name.startswith("pairs/") and name.endswith(".parquet")]
+    return sorted(uid for table in tables for uid in pq.read_table(io.BytesIO(table))["uid"].to_pylist())
+
+
 def test_a_run_on_spark_has_the_bytes_of_one_machine(web, spark):
     bucket, told, alone = web
     build = on_spark(spark, told, "s3://engines/together")
@@ -126,6 +133,7 @@ def test_a_run_on_spark_has_the_bytes_of_one_machine(web, spark):
     assert len([name for name in alone if name.startswith("packages/webdataset/") and name.endswith(".tar")]) == 5
     assert unlike(alone, lasting(bucket.files("together"))) == []
     assert ended["report"] == json.loads(alone["report.json"])
+    assert sorted(ended["uids"]) == uids(alone)
     funnel = {stage["stage"]: stage for stage in ended["report"]["stages"]}
     for stage in ("download", "embed", "filter", "pack"):
         assert ended["counters"][f"{stage} kept"] == funnel[stage]["kept"]
@@ -164,6 +172,7 @@ def test_a_run_on_ray_has_the_bytes_of_one_machine(web, engines):
     bucket, told, alone = web
     ended = on_ray(engines, told, "s3://engines/ray").end()
     assert unlike(alone, lasting(bucket.files("ray"))) == []
+    assert sorted(ended["uids"]) == uids(alone)
     assert ended["report"] == json.loads(alone["report.json"])
 
 

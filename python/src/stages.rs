@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{RecordBatch, RecordBatchIterator};
 use arrow_schema::SchemaRef;
+use dataset::spill;
 use dataset::tfds::FileFormat;
 use dataset::{Counts, Embedder, FileEntry, Progress, Run, ShardId, Silent, Stage, Summary, Task};
 use laion400m::model;
@@ -173,8 +174,7 @@ impl Recipe {
     #[staticmethod]
     fn rows(py: Python<'_>, carried: Vec<PyBackedBytes>) -> PyResult<Rows> {
         let rows = py.detach(|| apart::rows(all(&carried))).map_err(raise)?;
-        let schema = rows.schema();
-        Ok(Rows(Mutex::new(vec![rows]), schema))
+        Ok(Rows(Mutex::new(rows), spill::to_batch(&[]).schema()))
     }
 
     /// Writes a shard of unique pairs in the order of their uids; the file it became.

@@ -14,6 +14,9 @@ use super::rules::{Judge, Lists};
 use super::{Config, finish};
 use crate::remote;
 
+/// Rows of a batch: all that a task has may be more than one can hold.
+const BATCH_ROWS: usize = 8192;
+
 /// What became of an archive before anything was deduplicated.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Read {
@@ -100,14 +103,16 @@ pub fn cut(carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, 
 }
 
 /// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids.
-pub fn rows<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<RecordBatch> {
-    Transit::open(carried)?.rows()
+pub fn rows<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<RecordBatch>> {
+    let transit = Transit::open(carried)?;
+    transit.entries().chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect()
 }
 
 /// Writes one shard of unique pairs, in the order of their uids.
 pub fn write_shard<'a>(output: &Path, id: ShardId, carried: impl IntoIterator<Item = &'a [u8]>) -> Result<FileEntry> {
     let mut table = create_table(&output.join(format!("{id}.parquet")))?;
-    table.push_batch(&rows(carried)?)?;
+    let transit = Transit::open(carried)?;
+    table.push_batch(&transit.rows(transit.entries())?)?;
     table.publish()
 }
 

@@ -99,7 +99,7 @@ impl Counter {
             *both += u64::from(short >= side);
         }
         count(&mut self.licenses, example.license);
-        let host = url::Url::parse(example.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let host = crate::address::parse(example.url).ok().and_then(|url| url.host_str().map(str::to_owned));
         count(&mut self.hosts, &host.unwrap_or_else(|| "(no host)".into()));
     }
 
