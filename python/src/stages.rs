@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{RecordBatch, RecordBatchIterator};
 use arrow_schema::SchemaRef;
-use dataset::spill;
+use dataset::schema::Pair;
 use dataset::tfds::FileFormat;
-use dataset::{Counts, Embedder, FileEntry, Progress, Run, ShardId, Silent, Stage, Summary, Task};
+use dataset::{Counts, Embedder, FileEntry, Progress, Row as _, Run, ShardId, Silent, Stage, Summary, Task};
 use laion400m::model;
 use pipeline::build::{self, Report};
 use pipeline::collect::apart;
@@ -174,7 +174,7 @@ impl Recipe {
     #[staticmethod]
     fn rows(py: Python<'_>, carried: Vec<PyBackedBytes>) -> PyResult<Rows> {
         let rows = py.detach(|| apart::rows(all(&carried))).map_err(raise)?;
-        Ok(Rows(Mutex::new(rows), spill::to_batch(&[]).schema()))
+        Ok(Rows(Mutex::new(rows), Pair::schema()))
     }
 
     /// Writes a shard of unique pairs in the order of their uids; the file it became.

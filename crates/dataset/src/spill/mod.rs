@@ -27,6 +27,9 @@ use crate::{Error, Result};
 
 pub use transit::Transit;
 
+/// Texts of a batch together.
+const BATCH_TEXT_BYTES: usize = 1 << 30;
+
 /// The identity of a pair, of which [`crate::schema::uid`] is the text: md5(caption + url), first byte first.
 pub fn uid(caption: &str, url: &str) -> u128 {
     let mut hash = Md5::new();
@@ -54,10 +57,8 @@ pub struct PairView<'a> {
 }
 
 impl<'a> PairView<'a> {
-    fn put(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.record_offset);
-        put_varint(out, self.link.into());
-        let texts = [
+    fn texts(&self) -> [Option<&'a str>; 8] {
+        [
             Some(self.url),
             Some(self.caption),
             Some(self.page_url),
@@ -66,8 +67,17 @@ impl<'a> PairView<'a> {
             Some(self.language),
             Some(self.path),
             Some(self.source),
-        ];
-        for text in texts {
+        ]
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.texts().into_iter().flatten().map(str::len).sum()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.record_offset);
+        put_varint(out, self.link.into());
+        for text in self.texts() {
             put_varint(out, text.map_or(0, |text| text.len() as u64 + 1));
             out.extend_from_slice(text.unwrap_or_default().as_bytes());
         }
@@ -310,8 +320,29 @@ pub fn create_table(path: &Path) -> Result<TableWriter<Pair>> {
     TableWriter::with_properties(path, properties)
 }
 
-/// Pairs as the columns of [`Pair`].
-pub fn to_batch(rows: &[Collected<'_>]) -> RecordBatch {
+/// Pairs as the columns of [`Pair`]: one batch, or as many as it takes, because a column of texts has no room for 2 GiB.
+pub fn to_batches(rows: &[Collected<'_>]) -> Vec<RecordBatch> {
+    batches_within(rows, BATCH_TEXT_BYTES)
+}
+
+fn batches_within(mut rows: &[Collected<'_>], text_bytes: usize) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    // No pair at all is a batch, too.
+    while batches.is_empty() || !rows.is_empty() {
+        let mut bytes = 0;
+        let mut fits = |row: &Collected<'_>| {
+            bytes += row.pair.text_bytes();
+            bytes <= text_bytes
+        };
+        let count = rows.iter().take_while(|row| fits(row)).count().max(1).min(rows.len());
+        let (batch, rest) = rows.split_at(count);
+        batches.push(to_batch(batch));
+        rows = rest;
+    }
+    batches
+}
+
+fn to_batch(rows: &[Collected<'_>]) -> RecordBatch {
     macro_rules! texts {
         ($row:ident => $text:expr) => {
             Arc::new(StringArray::from_iter_values(rows.iter().map(|$row| $text))) as ArrayRef
@@ -363,11 +394,28 @@ mod tests {
     }
 
     #[test]
+    fn batches_keep_to_their_bytes_and_have_every_row() {
+        let captions = ["a", "a caption of some length", "", "b", "c", "another one that is long"];
+        let rows = captions.map(|caption| Collected { uid: 1, archive: "", pair: view(caption, 1) });
+        let least = view("", 1).text_bytes();
+        for text_bytes in [0, least, least + 3, 2 * least + 3, 4 * least, usize::MAX] {
+            let batches = batches_within(&rows, text_bytes);
+            let pairs: Vec<_> = batches.iter().map(|batch| Pair::from_batch(batch).expect("its columns")).collect();
+            assert!(pairs.iter().flatten().map(|pair| pair.caption.as_str()).eq(captions), "{text_bytes}");
+            let bytes = |batch: &Vec<Pair>| batch.iter().map(|pair| least + pair.caption.len()).sum::<usize>();
+            assert!(pairs.iter().all(|batch| batch.len() == 1 || bytes(batch) <= text_bytes), "{text_bytes}");
+        }
+        assert_eq!(batches_within(&rows, usize::MAX).len(), 1);
+        assert_eq!(batches_within(&rows, 0).len(), rows.len());
+        assert_eq!(to_batches(&[]).len(), 1);
+    }
+
+    #[test]
     fn a_pair_is_the_row_that_it_was() {
         let (caption, url) = ("a cat", "http://a.com/i.jpg");
         assert_eq!(format!("{:032x}", uid(caption, url)), crate::schema::uid(caption, url));
         let rows = [Collected { uid: uid(caption, url), archive: "a.wat.gz", pair: view(caption, 8) }];
-        let pair = Pair::from_batch(&to_batch(&rows)).expect("its columns").remove(0);
+        let pair = Pair::from_batch(&to_batches(&rows)[0]).expect("its columns").remove(0);
         let expected = Pair {
             uid: crate::schema::uid(caption, url),
             url: url.into(),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
 
-use super::{Bucket, Collected, Entry, to_batch};
+use super::{Bucket, Collected, Entry, to_batches};
 use crate::proto::{put_varint, take_varint};
 use crate::{Error, Result};
 
@@ -67,12 +67,12 @@ impl Transit {
     }
 
     /// Some of the entries, with the columns of [`crate::schema::Pair`].
-    pub fn rows(&self, entries: &[Entry]) -> Result<RecordBatch> {
+    pub fn rows(&self, entries: &[Entry]) -> Result<Vec<RecordBatch>> {
         let row = |entry: &Entry| {
             let pair = self.bucket.get(entry)?;
             Ok(Collected { uid: entry.uid, archive: &self.names[&entry.spill], pair })
         };
-        Ok(to_batch(&entries.iter().map(row).collect::<Result<Vec<_>>>()?))
+        Ok(to_batches(&entries.iter().map(row).collect::<Result<Vec<_>>>()?))
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
 
     fn told(transit: &Transit) -> Vec<(u128, String, String)> {
         let rows = transit.rows(transit.entries()).expect("sound");
-        let rows = Pair::from_batch(&rows).expect("its columns");
+        let rows = Pair::from_batch(&rows[0]).expect("its columns");
         let uid = |row: &Pair| u128::from_str_radix(&row.uid, 16).expect("digits") >> 120;
         rows.into_iter().map(|row| (uid(&row), row.archive, row.caption)).collect()
     }

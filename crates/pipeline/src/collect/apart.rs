@@ -105,14 +105,15 @@ pub fn cut(carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, 
 /// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids.
 pub fn rows<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<RecordBatch>> {
     let transit = Transit::open(carried)?;
-    transit.entries().chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect()
+    let batches: Result<Vec<_>> = transit.entries().chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect();
+    Ok(batches?.concat())
 }
 
 /// Writes one shard of unique pairs, in the order of their uids.
 pub fn write_shard<'a>(output: &Path, id: ShardId, carried: impl IntoIterator<Item = &'a [u8]>) -> Result<FileEntry> {
     let mut table = create_table(&output.join(format!("{id}.parquet")))?;
     let transit = Transit::open(carried)?;
-    table.push_batch(&transit.rows(transit.entries())?)?;
+    transit.rows(transit.entries())?.iter().try_for_each(|batch| table.push_batch(batch))?;
     table.publish()
 }
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use dataset::spill::{Bucket, Collected, Entry, Spill, create_table, to_batch};
+use dataset::spill::{Bucket, Collected, Entry, Spill, create_table, to_batches};
 use dataset::{FileEntry, Result, ShardId, remove_shards, remove_temporary};
 
 /// Bytes of pairs that are in memory as one range.
@@ -137,6 +137,6 @@ fn write_shard(shard: &Shard, sources: &[Source], archives: &[String], output: &
         }
     }
     let mut writer = create_table(&output.join(format!("{}.parquet", shard.id)))?;
-    writer.push_batch(&to_batch(&rows))?;
+    to_batches(&rows).iter().try_for_each(|batch| writer.push_batch(batch))?;
     writer.publish()
 }
