@@ -37,7 +37,7 @@ def spark(engines):
 
 @pytest.fixture(scope="module")
 def web(program, moto, tmp_path_factory):  # noqa: F811
-    """The miniature web, whose crawl and recipe are in a bucket; and a run of it there by the program alone."""
+    """The miniature web, whose crawl and recipe are in a bucket, with tables of an earlier run; and a run by the program alone."""
     folder = tmp_path_factory.mktemp("web")
     port = free_port()
     serving = subprocess.Popen(
@@ -51,9 +51,14 @@ def web(program, moto, tmp_path_factory):  # noqa: F811
     for archive in (folder / "run/crawl").glob("*.wat.gz"):
         bucket.client.upload_file(str(archive), "engines", f"crawl/{archive.name}")
     recipe = (folder / "run/crawl/recipe.toml").read_text()
-    recipe = recipe.replace('"*.warc.wat.gz"', '"s3://engines/crawl/*.warc.wat.gz"').replace("shard_rows = 500", "shard_rows = 200")
+    known = [f"s3://engines/earlier/{shard:05}.parquet" for shard in (1, 4)]
+    recipe = recipe.replace('"*.warc.wat.gz"', '"s3://engines/crawl/*.warc.wat.gz"')
+    recipe = recipe.replace("shard_rows = 500", f"shard_rows = 200\nagainst = {known}")
     bucket.client.put_object(Bucket="engines", Key="recipe.toml", Body=recipe.encode())
     told = environment("http://%s:%s" % moto)
+    earlier = [program, "collect", "s3://engines/crawl/miniweb-00000.warc.wat.gz", "-o", "s3://engines/earlier", "--quiet"]
+    (folder / "earlier.toml").write_text("shard_rows = 20")
+    subprocess.run([*earlier, "--config", folder / "earlier.toml"], env={**os.environ, **told}, check=True)
     build = [program, "build", "s3://engines/recipe.toml", "-o", "s3://engines/alone", "--quiet"]
     ended = subprocess.run(build, env={**os.environ, **told})
     assert ended.returncode in (0, 1)
@@ -135,6 +140,7 @@ def test_a_run_on_spark_has_the_bytes_of_one_machine(web, spark):
     assert ended["report"] == json.loads(alone["report.json"])
     assert sorted(ended["uids"]) == uids(alone)
     funnel = {stage["stage"]: stage for stage in ended["report"]["stages"]}
+    assert funnel["collect"]["dropped"]["collected_before"] == 40
     for stage in ("download", "embed", "filter", "pack"):
         assert ended["counters"][f"{stage} kept"] == funnel[stage]["kept"]
         assert ended["counters"][f"{stage} failed"] == sum(funnel[stage]["failed"].values())

@@ -26,9 +26,10 @@ RANGES_MAX = 4096
 
 #: Pairs of an archive in a range of uids; besides a row for each archive that tells what became of it.
 FOUND = pa.schema([("range", pa.int32()), ("pairs", pa.binary()), ("archive_number", pa.int32()), ("read", pa.string())])
-#: Pairs of a range of uids, each once, and how many of them which archives have.
+#: Pairs of a range of uids, each once; and of which archives how many stayed, and how many an earlier run has.
 UNIQUE = pa.schema(
-    [("range", pa.int32()), ("pairs", pa.binary()), ("archives", pa.list_(pa.int32())), ("stayed", pa.list_(pa.int64()))]
+    [("range", pa.int32()), ("pairs", pa.binary()), ("archives", pa.list_(pa.int32()))]
+    + [(ends, pa.list_(pa.int64())) for ends in ("stayed", "before")]
 )
 #: Pairs of a range of uids that belong to a shard.
 CUT = pa.schema([("shard", pa.int32()), ("pairs", pa.binary())])
@@ -56,18 +57,31 @@ def ranges(archives: int) -> int:
     return min(max(archives, 1), RANGES_MAX)
 
 
-def archive(recipe: _core.Recipe, number: int, path: str, ranges: int) -> pa.Table:
-    """What an archive has, as :data:`FOUND`."""
-    carried, read = recipe.collect(path, number, ranges)
-    numbers = [number for number, pairs in enumerate(carried) if pairs]
-    rows = [[*numbers, None], [*filter(None, carried), None], [number] * (len(numbers) + 1), [None] * len(numbers) + [read]]
-    return _table(rows, FOUND)
+def sources(recipe: _core.Recipe) -> list[tuple[int | None, list[str]]]:
+    """What tasks read: an archive, by its number, or tables of earlier runs, in as many tasks as archives at most."""
+    archives, tables = recipe.archives(), recipe.earlier_tables()
+    each = -(-len(tables) // max(len(archives), 1))
+    before = [(None, tables[at : at + each]) for at in range(0, len(tables), each or 1)]
+    return [*before, *((number, [path]) for number, path in enumerate(archives))]
+
+
+def found(recipe: _core.Recipe, number: int | None, paths: Sequence[str], ranges: int) -> pa.Table:
+    """What a task finds in its sources: :data:`FOUND`."""
+    if number is None:
+        carried, reads = recipe.earlier(paths, ranges), []
+    else:
+        carried, read = recipe.collect(paths[0], number, ranges)
+        reads = [read]
+    ranged = [(place, pairs, number, None) for place, pairs in enumerate(carried) if pairs]
+    rows = [*ranged, *((None, None, number, read) for read in reads)]
+    return _table(list(zip(*rows)) or [[]] * len(FOUND), FOUND)
 
 
 def unique(found: pa.Table) -> pa.Table:
     """All of a range of uids, deduplicated: :data:`UNIQUE`."""
-    pairs, stayed = _core.Recipe.deduplicate(found["pairs"].to_pylist())
-    return _table([[found["range"][0].as_py()], [pairs], *([list(column)] for column in zip(*stayed))], UNIQUE)
+    pairs, ends = _core.Recipe.deduplicate(found["pairs"].to_pylist())
+    archives, stayed, before = zip(*ends) if ends else ([], [], [])
+    return _table([[found["range"][0].as_py()], [pairs], [archives], [stayed], [before]], UNIQUE)
 
 
 def starts(lengths: Iterable[tuple[int, int]]) -> tuple[dict[int, int], int]:

@@ -61,12 +61,13 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
     reads = {row["archive_number"]: row["read"] for row in collected.map_batches(_told, batch_format="pyarrow").take_all()}
     paths = opened.archives()
     unique = deduplicate(_pairs(collected), _stages.ranges(len(paths))).materialize()
-    lengths, stayed = list[tuple[int, int]](), Counter[int]()
+    lengths, stayed, before = list[tuple[int, int]](), Counter[int](), Counter[int]()
     for row in unique.drop_columns(["pairs"]).iter_rows():
         lengths.append((row["range"], sum(row["stayed"])))
         stayed.update(dict(zip(row["archives"], row["stayed"])))
+        before.update(dict(zip(row["archives"], row["before"])))
     files = _write_pairs(unique, lengths, folder, opened.shard_rows)
-    archives = [(path, reads[number], stayed[number]) for number, path in enumerate(paths)]
+    archives = [(path, reads[number], stayed[number], before[number]) for number, path in enumerate(paths)]
     counts = [opened.finish_pairs(folder, archives, files)]
     text = (opened.text(), opened.folder)
 
@@ -84,15 +85,15 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
 
 def _collected(recipe: _core.Recipe) -> Dataset:
     """Rows of pairs, and one for each archive that tells what became of it."""
-    archives = recipe.archives()
-    text, ranges = (recipe.text(), recipe.folder), _stages.ranges(len(archives))
+    sources = _stages.sources(recipe)
+    text, ranges = (recipe.text(), recipe.folder), _stages.ranges(len(recipe.archives()))
 
     def read(batch: pa.Table) -> pa.Table:
-        (number,) = batch["id"].to_pylist()
-        return _stages.archive(_core.Recipe.parse(*text), number, archives[number], ranges)
+        (task,) = batch["id"].to_pylist()
+        return _stages.found(_core.Recipe.parse(*text), *sources[task], ranges)
 
-    numbers = ray.data.range(len(archives), override_num_blocks=max(len(archives), 1))
-    return numbers.map_batches(read, batch_size=1, batch_format="pyarrow")
+    tasks = ray.data.range(len(sources), override_num_blocks=max(len(sources), 1))
+    return tasks.map_batches(read, batch_size=1, batch_format="pyarrow")
 
 
 def _told(found: pa.Table) -> pa.Table:

@@ -108,12 +108,13 @@ def build(
     collected = _collected(spark, opened).persist(StorageLevel.DISK_ONLY)
     reads = {row.archive_number: row.read for row in collected.where("read is not null").collect()}
     unique = deduplicate(_pairs(collected)).persist(StorageLevel.DISK_ONLY)
-    counts_of = unique.select(F.explode(F.arrays_zip("archives", "stayed")).alias("of")).groupBy("of.archives")
-    stayed = {row.archives: row.stayed for row in counts_of.agg(F.sum("of.stayed").alias("stayed")).collect()}
+    ends = unique.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
+    totals = ends.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
+    ends_of = {row.archives: (row.stayed, row.before) for row in totals}
     files = _write_pairs(unique, folder, opened.shard_rows)
     unique.unpersist()
     collected.unpersist()
-    archives = [(path, reads[number], stayed.get(number, 0)) for number, path in enumerate(opened.archives())]
+    archives = [(path, reads[number], *ends_of.get(number, (0, 0))) for number, path in enumerate(opened.archives())]
     counts = [opened.finish_pairs(folder, archives, files)]
     context.setJobDescription(f"laion400m: download, embed, filter and pack {folder}")
     numbered = context.parallelize([(shard,) for shard in range(len(files))], len(files))
@@ -142,17 +143,17 @@ def counters(spark: SparkSession) -> Accumulator[Counters]:
 
 def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
     """Rows of pairs, and one for each archive that tells what became of it."""
-    archives = list(enumerate(recipe.archives()))
-    text, folder, ranges = recipe.text(), recipe.folder, _stages.ranges(len(archives))
+    sources = _stages.sources(recipe)
+    text, folder, ranges = recipe.text(), recipe.folder, _stages.ranges(len(recipe.archives()))
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         opened = _core.Recipe.parse(text, folder)
         for batch in batches:
-            for number, path in zip(*(column.to_pylist() for column in batch.columns)):
-                yield from _stages.archive(opened, number, path, ranges).to_batches()
+            for number, paths in zip(*(column.to_pylist() for column in batch.columns)):
+                yield from _stages.found(opened, number, paths, ranges).to_batches()
 
-    tasks = spark.sparkContext.parallelize(archives, max(len(archives), 1))
-    named = spark.createDataFrame(tasks, "archive_number int, path string")
+    tasks = spark.sparkContext.parallelize(sources, max(len(sources), 1))
+    named = spark.createDataFrame(tasks, "archive_number int, paths array<string>")
     return named.mapInArrow(read, from_arrow_schema(_stages.FOUND))
 
 

@@ -13,7 +13,7 @@ use dataset::tfds::FileFormat;
 use dataset::{Counts, Embedder, FileEntry, Progress, Row as _, Run, ShardId, Silent, Stage, Summary, Task};
 use laion400m::model;
 use pipeline::build::{self, Report};
-use pipeline::collect::apart;
+use pipeline::collect::apart::{self, Ends};
 use pipeline::pack;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -76,8 +76,8 @@ impl Rows {
     }
 }
 
-/// Unique pairs, and how many of them which archives have.
-type Unique<'py> = (Bound<'py, PyBytes>, Vec<(u32, u64)>);
+/// Unique pairs; and of which archives how many stayed, and how many an earlier run has.
+type Unique<'py> = (Bound<'py, PyBytes>, Vec<(u32, u64, u64)>);
 
 /// Pairs that were carried apart.
 fn all(carried: &[PyBackedBytes]) -> impl Iterator<Item = &[u8]> {
@@ -151,11 +151,25 @@ impl Recipe {
         Ok((carried.iter().map(|bytes| PyBytes::new(py, bytes)).collect(), json(&read)?))
     }
 
-    /// Each pair of a range of uids once, and how many of them archives have.
+    /// Tables of earlier runs whose pairs are left out.
+    fn earlier_tables(&self, py: Python<'_>) -> PyResult<Vec<OsString>> {
+        let tables = py.detach(|| apart::earlier_tables(&self.recipe.collect)).map_err(raise)?;
+        Ok(tables.into_iter().map(PathBuf::into_os_string).collect())
+    }
+
+    /// The uids of such tables, for each of so many ranges of uids.
+    #[staticmethod]
+    fn earlier(py: Python<'_>, tables: Vec<PathBuf>, ranges: u32) -> PyResult<Vec<Bound<'_, PyBytes>>> {
+        let carried = py.detach(|| apart::earlier(&tables, ranges)).map_err(raise)?;
+        Ok(carried.iter().map(|bytes| PyBytes::new(py, bytes)).collect())
+    }
+
+    /// Each pair of a range of uids once, and what became of the archives'.
     #[staticmethod]
     fn deduplicate<'py>(py: Python<'py>, carried: Vec<PyBackedBytes>) -> PyResult<Unique<'py>> {
         let unique = py.detach(|| apart::deduplicate(all(&carried))).map_err(raise)?;
-        Ok((PyBytes::new(py, &unique.carried), unique.stayed.into_iter().collect()))
+        let ends = unique.ends.into_iter().map(|(archive, Ends { stayed, before })| (archive, stayed, before));
+        Ok((PyBytes::new(py, &unique.carried), ends.collect()))
     }
 
     /// Cuts unique pairs, of which the first is the one of this number, where shards begin.
@@ -184,15 +198,16 @@ impl Recipe {
         json(&py.detach(write).map_err(raise)?)
     }
 
-    /// Ends the collecting; `archives` are paths, what became of each, and its pairs that stayed.
+    /// Ends the collecting; `archives` are paths, what became of each, its pairs that stayed, and those that an earlier run has.
     fn finish_pairs(
         &self,
         py: Python<'_>,
         run: PathBuf,
-        archives: Vec<(PathBuf, String, u64)>,
+        archives: Vec<(PathBuf, String, u64, u64)>,
         files: Vec<String>,
     ) -> PyResult<String> {
-        let archives = archives.into_iter().map(|(path, read, stayed)| Ok((path, parse(&read)?, stayed)));
+        let archives =
+            archives.into_iter().map(|(path, read, stayed, before)| Ok((path, parse(&read)?, Ends { stayed, before })));
         let archives = archives.collect::<PyResult<Vec<_>>>()?;
         let files = files.iter().map(|file| parse(file)).collect::<PyResult<Vec<FileEntry>>>()?;
         let output = Run::new(run).pairs();

@@ -12,7 +12,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use fs_err as fs;
 use md5::{Digest, Md5};
-use pipeline::collect::{Config, Documents, LEDGER, Rules, apart, run};
+use pipeline::collect::apart::{self, Ends};
+use pipeline::collect::{Config, Documents, LEDGER, Rules, run};
 
 /// Remembers what a person would have read.
 #[derive(Default)]
@@ -171,44 +172,66 @@ fn shards_hold_as_many_pairs_as_the_settings_say() {
 }
 
 /// As engines do it: archives apart, each range of uids apart, each shard apart.
+fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path) {
+    let mut carried = vec![Vec::new(); ranges];
+    let mut carry =
+        |found: Vec<Vec<u8>>| carried.iter_mut().zip(found).for_each(|(carried, found)| carried.push(found));
+    for tables in apart::earlier_tables(config).expect("listed").chunks(3) {
+        carry(apart::earlier(tables, ranges as u32).expect("tables of pairs"));
+    }
+    let mut read = Vec::new();
+    for (number, path) in (0..).zip(archives) {
+        let (found, told) = apart::archive(config, path, number, ranges as u32, &Silent).expect("collected");
+        carry(found);
+        read.push((path.clone(), told, Ends::default()));
+    }
+    let (mut shards, mut place) = (BTreeMap::<_, Vec<Vec<u8>>>::new(), 0);
+    for range in &carried {
+        let unique = apart::deduplicate(range.iter().rev().map(Vec::as_slice)).expect("sound");
+        for (shard, part) in apart::cut(&unique.carried, place, config.shard_rows).expect("sound") {
+            shards.entry(shard).or_default().push(part);
+        }
+        for (archive, ends) in unique.ends {
+            let total = &mut read[archive as usize].2;
+            *total = Ends { stayed: total.stayed + ends.stayed, before: total.before + ends.before };
+            place += ends.stayed;
+        }
+    }
+    if shards.is_empty() {
+        shards.insert(ShardId(0), Vec::new());
+    }
+    let write = |(id, parts): (ShardId, Vec<Vec<u8>>)| {
+        apart::write_shard(output, id, parts.iter().rev().map(Vec::as_slice)).expect("room")
+    };
+    let files: Vec<_> = shards.into_iter().map(write).collect();
+    apart::finish_stage(config, read, output, files).expect("room");
+}
+
 #[test]
 fn pairs_that_engines_carry_have_the_bytes_of_one_call() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = Config { shard_rows: 100, ..Config { rules: Rules::Cc2dataset, ..Config::laion400m() } };
+    let all = Config { shard_rows: 100, ..Config { rules: Rules::Cc2dataset, ..Config::laion400m() } };
+    let earlier = folder.path().join("earlier");
+    run(&all, &[data("real-pages.warc.wat.gz")], &earlier, &Silent).expect("collected");
     let again = folder.path().join("again.warc.wat.gz");
     fs::copy(data("real-pages.warc.wat.gz"), &again).expect("room");
     let none = folder.path().join("none.warc.wat.gz");
     let archives = [again, none, data("real-pages.warc.wat.gz")];
-    let alone = folder.path().join("alone");
-    run(&config, &archives, &alone, &Silent).expect("collected");
-    for ranges in [1, 3, 64] {
-        let output = folder.path().join(format!("apart-{ranges}"));
-        let (mut carried, mut read) = (vec![Vec::new(); ranges], Vec::new());
-        for (number, path) in (0..).zip(&archives) {
-            let (found, told) = apart::archive(&config, path, number, ranges as u32, &Silent).expect("collected");
-            carried.iter_mut().zip(found).for_each(|(carried, found)| carried.push(found));
-            read.push((path.clone(), told, 0));
-        }
-        let (mut shards, mut place) = (BTreeMap::<_, Vec<Vec<u8>>>::new(), 0);
-        for range in &carried {
-            let unique = apart::deduplicate(range.iter().rev().map(Vec::as_slice)).expect("sound");
-            for (shard, part) in apart::cut(&unique.carried, place, config.shard_rows).expect("sound") {
-                shards.entry(shard).or_default().push(part);
-            }
-            for (archive, rows) in unique.stayed {
-                read[archive as usize].2 += rows;
-                place += rows;
-            }
-        }
-        let write = |(id, parts): (ShardId, Vec<Vec<u8>>)| {
-            apart::write_shard(&output, id, parts.iter().rev().map(Vec::as_slice)).expect("room")
-        };
-        let files: Vec<_> = shards.into_iter().map(write).collect();
-        apart::finish_stage(&config, read, &output, files).expect("room");
-        for entry in fs::read_dir(&alone).expect("collected").map(|entry| entry.expect("listed")) {
-            if entry.file_type().expect("known").is_file() {
-                let there = fs::read(output.join(entry.file_name())).expect("the same files");
-                assert!(there == fs::read(entry.path()).expect("sound"), "{:?} in {ranges} ranges", entry.file_name());
+    let some = [earlier.join("00001.parquet"), earlier.join("00004.parquet")];
+    for (before, against) in [(0, vec![]), (2 * 200, some.into()), (2 * 861, vec![earlier])] {
+        let config = Config { against, ..all.clone() };
+        let alone = folder.path().join(format!("alone-{before}"));
+        let counts = run(&config, &archives, &alone, &Silent).expect("collected").counts;
+        assert_eq!(counts.dropped.get("collected_before").copied().unwrap_or_default(), before, "{counts:?}");
+        for ranges in [1, 3, 64] {
+            let output = folder.path().join(format!("apart-{before}-{ranges}"));
+            run_apart(&config, &archives, ranges, &output);
+            for entry in fs::read_dir(&alone).expect("collected").map(|entry| entry.expect("listed")) {
+                if entry.file_type().expect("known").is_file() {
+                    let (name, there) = (entry.file_name(), fs::read(output.join(entry.file_name())));
+                    let (here, there) = (fs::read(entry.path()).expect("sound"), there.expect("the same files"));
+                    assert!(there == here, "{name:?} in {ranges} ranges, {before} pairs known");
+                }
             }
         }
     }

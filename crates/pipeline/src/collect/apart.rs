@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dataset::carried::RecordBatch;
-use dataset::spill::{SpillWriter, Transit, create_table};
+use dataset::spill::{PairView, SpillWriter, Transit, create_table};
 use dataset::{Counts, Error, FileEntry, Progress, Reason, Result, ShardId, Status};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,60 @@ pub struct Read {
     whole: bool,
 }
 
+/// Under this number the pairs of earlier runs are carried, and those of an archive under the one after its own: so of equal ones
+/// that of an earlier run comes first.
+const EARLIER: u32 = 0;
+
+/// What a task puts into ranges of uids.
+struct Ranges {
+    number: u32,
+    name: String,
+    carried: Vec<Vec<u8>>,
+    waiting: SpillWriter,
+}
+
+impl Ranges {
+    fn new(number: u32, name: String, ranges: u32) -> Self {
+        Self { number, name, carried: vec![Vec::new(); ranges.max(1) as usize], waiting: SpillWriter::default() }
+    }
+
+    fn push(&mut self, uid: u128, pair: &PairView<'_>) {
+        self.waiting.push(uid, pair);
+        if self.waiting.bytes() > SPILL_BYTES_MAX {
+            self.put();
+        }
+    }
+
+    fn put(&mut self) {
+        let files = self.waiting.split(self.carried.len() as u32).0;
+        for (carried, file) in self.carried.iter_mut().zip(files).filter(|(_, file)| !file.is_empty()) {
+            carried.extend(Transit::section(self.number, &self.name, &file));
+        }
+    }
+
+    fn end(mut self) -> Vec<Vec<u8>> {
+        self.put();
+        self.carried
+    }
+}
+
+/// The tables of earlier runs whose pairs are left out, in order.
+pub fn earlier_tables(config: &Config) -> Result<Vec<PathBuf>> {
+    super::earlier_pairs(&config.against)
+}
+
+/// The uids of such tables, for each of so many equal ranges of uids.
+pub fn earlier(tables: &[PathBuf], ranges: u32) -> Result<Vec<Vec<u8>>> {
+    let mut found = Ranges::new(EARLIER, String::new(), ranges);
+    for table in tables {
+        archive::uids(table, &mut |uid| {
+            found.push(uid, &PairView::default());
+            Ok(())
+        })?;
+    }
+    Ok(found.end())
+}
+
 /// Collects the archive of this number: its pairs for each of so many equal ranges of uids. A damaged archive costs what is damaged.
 pub fn archive(
     config: &Config,
@@ -33,36 +87,27 @@ pub fn archive(
     progress: &dyn Progress,
 ) -> Result<(Vec<Vec<u8>>, Read)> {
     config.check()?;
-    if !config.against.is_empty() {
-        return Err(Error::Invalid(
-            "collect: against is for the program, engines do not leave out the pairs of earlier runs".into(),
-        ));
-    }
+    let number = number.checked_add(1).ok_or_else(|| Error::Invalid("collect: too many archives".into()))?;
     let lists = Lists::read(config)?;
     let judge = Judge { config, lists: &lists };
-    let ranges = ranges.max(1);
-    let mut carried = vec![Vec::new(); ranges as usize];
+    let mut found = Ranges::new(number, super::name(path), ranges);
     let Some(reader) = archive::open(path, progress) else {
-        return Ok((carried, Read { ledger: Ledger::unreadable(path), whole: false }));
-    };
-    let name = super::name(path);
-    let mut pairs = SpillWriter::default();
-    let mut carry = |pairs: &mut SpillWriter| {
-        for (carried, file) in carried.iter_mut().zip(pairs.split(ranges).0) {
-            if !file.is_empty() {
-                carried.extend(Transit::section(number, &name, &file));
-            }
-        }
+        return Ok((found.end(), Read { ledger: Ledger::unreadable(path), whole: false }));
     };
     let (ledger, whole) = archive::read(&judge, reader, path, progress, &|_| {}, &mut |uid, pair| {
-        pairs.push(uid, pair);
-        if pairs.bytes() > SPILL_BYTES_MAX {
-            carry(&mut pairs);
-        }
+        found.push(uid, pair);
         Ok(())
     })?;
-    carry(&mut pairs);
-    Ok((carried, Read { ledger, whole }))
+    Ok((found.end(), Read { ledger, whole }))
+}
+
+/// What became of an archive's pairs that are equal to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Pairs that stayed.
+    pub stayed: u64,
+    /// Pairs that an earlier run has.
+    pub before: u64,
 }
 
 /// Pairs of a range of uids, each once.
@@ -70,20 +115,26 @@ pub fn archive(
 pub struct Unique {
     /// The pairs.
     pub carried: Vec<u8>,
-    /// How many each archive has of them.
-    pub stayed: BTreeMap<u32, u64>,
+    /// What became of those of each archive, by its number.
+    pub ends: BTreeMap<u32, Ends>,
 }
 
-/// Deduplicates all pairs of a range of uids: of equal ones that of the first archive stays, there the first.
+/// Deduplicates all pairs of a range of uids: of equal ones that of the first archive stays, there the first; none if an earlier run
+/// has it.
 pub fn deduplicate<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Unique> {
     let transit = Transit::open(carried)?;
-    let mut entries = transit.entries().to_vec();
-    entries.dedup_by_key(|entry| entry.uid);
-    let mut stayed = BTreeMap::new();
-    for entry in &entries {
-        *stayed.entry(entry.spill).or_default() += 1;
+    let (mut stayed, mut ends) = (Vec::new(), BTreeMap::<u32, Ends>::new());
+    for equal in transit.entries().chunk_by(|a, b| a.uid == b.uid) {
+        if equal[0].spill != EARLIER {
+            ends.entry(equal[0].spill - 1).or_default().stayed += 1;
+            stayed.push(equal[0]);
+            continue;
+        }
+        for entry in equal.iter().filter(|entry| entry.spill != EARLIER) {
+            ends.entry(entry.spill - 1).or_default().before += 1;
+        }
     }
-    Ok(Unique { carried: transit.put(&entries), stayed })
+    Ok(Unique { carried: transit.put(&stayed), ends })
 }
 
 /// Cuts unique pairs of a range where shards begin. `first` is the place of its first pair among all.
@@ -102,10 +153,11 @@ pub fn cut(carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, 
     Ok(shards)
 }
 
-/// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids.
+/// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids; of earlier runs' nothing is known.
 pub fn rows<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<RecordBatch>> {
     let transit = Transit::open(carried)?;
-    let batches: Result<Vec<_>> = transit.entries().chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect();
+    let known: Vec<_> = transit.entries().iter().filter(|entry| entry.spill != EARLIER).copied().collect();
+    let batches: Result<Vec<_>> = known.chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect();
     Ok(batches?.concat())
 }
 
@@ -117,11 +169,11 @@ pub fn write_shard<'a>(output: &Path, id: ShardId, carried: impl IntoIterator<It
     table.publish()
 }
 
-/// Ends the stage: `archives` are those that were read, in the order of their paths, each with the pairs of it that stayed, and
-/// `files` the shards that were written, in order.
+/// Ends the stage: `archives` are those that were read, in the order of their paths, each with what became of its pairs, and `files`
+/// the shards that were written, in order.
 pub fn finish_stage(
     config: &Config,
-    archives: Vec<(PathBuf, Read, u64)>,
+    archives: Vec<(PathBuf, Read, Ends)>,
     output: &Path,
     files: Vec<FileEntry>,
 ) -> Result<Counts> {
@@ -129,13 +181,21 @@ pub fn finish_stage(
     if archives.iter().all(|(_, read, _)| read.ledger.counts.read.is_empty()) {
         return Err(Error::Invalid(format!("collect: none of {} archives can be read", archives.len())));
     }
-    let inputs = archives.iter().map(|(path, ..)| path).chain(config.lists()).map(|path| remote::name(path)).collect();
+    let earlier = earlier_tables(config)?;
+    let inputs = archives.iter().map(|(path, ..)| path).chain(config.lists()).chain(&earlier);
+    let inputs = inputs.map(|path| remote::name(path)).collect();
     let mut ledgers = Vec::new();
-    for (path, Read { mut ledger, whole }, stayed) in archives {
-        let lost = ledger.counts.kept.checked_sub(stayed).ok_or_else(|| {
-            Error::Invalid(format!("{}: {stayed} pairs stayed, but it has {}", path.display(), ledger.counts.kept))
-        })?;
+    for (path, Read { mut ledger, whole }, Ends { stayed, before }) in archives {
+        let lost =
+            stayed.checked_add(before).and_then(|known| ledger.counts.kept.checked_sub(known)).ok_or_else(|| {
+                let kept = ledger.counts.kept;
+                Error::Invalid(format!(
+                    "{}: {stayed} pairs stayed and {before} were known, but it has {kept}",
+                    path.display()
+                ))
+            })?;
         ledger.counts.turn_kept(Status::Dropped(Reason::Duplicate), lost);
+        ledger.counts.turn_kept(Status::Dropped(Reason::CollectedBefore), before);
         ledgers.push((ledger, whole));
     }
     dataset::remove_shards(output, "parquet", ShardId(files.len() as u32))?;

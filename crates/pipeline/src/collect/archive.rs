@@ -230,22 +230,31 @@ pub(super) fn extract(
     Ok(Extracted { counts, flaws, whole })
 }
 
-/// Writes the uids of an earlier run's pairs as pairs of which nothing else is known, into files of this name.
-pub(super) fn uids(table: &Path, name: &Path) -> Result<Vec<PathBuf>> {
-    let (mut spill, mut paths) = (SpillWriter::default(), Vec::new());
-    let mut rows = TableReader::<Uid>::open_columns(table, &["uid"])?;
-    loop {
-        let row = rows.next().transpose()?;
-        if row.is_none() || spill.bytes() > SPILL_BYTES_MAX {
-            let path = name.with_extension(format!("{:03}.pairs", paths.len()));
-            spill.publish(&path)?;
-            paths.push(path);
-        }
-        let Some(Uid { uid }) = row else { return Ok(paths) };
+/// Gives the uids of a table of an earlier run's pairs.
+pub(super) fn uids(table: &Path, each: &mut dyn FnMut(u128) -> Result<()>) -> Result<()> {
+    for row in TableReader::<Uid>::open_columns(table, &["uid"])? {
+        let Uid { uid } = row?;
         let number = (uid.len() == 32).then(|| u128::from_str_radix(&uid, 16).ok()).flatten();
-        let number = number.ok_or_else(|| Error::format(table, format!("uid {uid:?} is no MD5 in hexadecimal")))?;
-        spill.push(number, &PairView::default());
+        each(number.ok_or_else(|| Error::format(table, format!("uid {uid:?} is no MD5 in hexadecimal")))?)?;
     }
+    Ok(())
+}
+
+/// Writes them as pairs of which nothing else is known, into files of this name.
+pub(super) fn write_uids(table: &Path, name: &Path) -> Result<Vec<PathBuf>> {
+    let (mut spill, mut paths) = (SpillWriter::default(), Vec::new());
+    let mut publish = |spill: &mut SpillWriter| {
+        let path = name.with_extension(format!("{:03}.pairs", paths.len()));
+        spill.publish(&path)?;
+        paths.push(path);
+        Ok(())
+    };
+    uids(table, &mut |uid| {
+        spill.push(uid, &PairView::default());
+        if spill.bytes() > SPILL_BYTES_MAX { publish(&mut spill) } else { Ok(()) }
+    })?;
+    publish(&mut spill)?;
+    Ok(paths)
 }
 
 /// Counts rows: there are few kinds of ends, and many rows.

@@ -150,7 +150,7 @@ pub fn run(config: &Config, archives: &[PathBuf], output: &Path, progress: &dyn 
     let mut collected = collect_all(&runs, &archives)?;
     let mut sources = Vec::new();
     for (number, path) in earlier.iter().enumerate() {
-        let uids = archive::uids(path, &folder.join(format!("before-{number:05}")))?;
+        let uids = archive::write_uids(path, &folder.join(format!("before-{number:05}")))?;
         sources.extend(uids.into_iter().map(|path| Source { path, archive: None }));
     }
     for (number, done) in collected.iter().enumerate() {
