@@ -1,11 +1,14 @@
 """Runs, packages and indices in an object store: moto speaks S3's protocol on this machine, and what is between fails often."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import boto3
@@ -175,17 +178,23 @@ def test_stages_go_from_stores_to_stores(stored, program):
     assert bucket.files("hub") == files(folder / "hub")
 
 
-def test_long_objects_go_in_parts(moto, program, tmp_path):
-    bucket = Bucket(moto, "long")
-    faults = Faults(*moto, share=0.3, seed=SEED + 1)
+def embeddings(folder: Path) -> None:
+    """A package of which an index has an object that is longer than a part."""
+    print("seed", SEED)
     rows = np.random.default_rng(SEED).standard_normal((20_000, 512), np.float32)
-    folder = tmp_path / "embeddings"
     (folder / "img_emb").mkdir(parents=True)
     (folder / "metadata").mkdir()
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
     np.save(folder / "img_emb/img_emb_0.npy", rows)
     names = pa.array([f"{row:09}" for row in range(len(rows))])
     pq.write_table(pa.table({"image_path": names, "caption": names}), folder / "metadata/metadata_0.parquet")
+
+
+def test_long_objects_go_in_parts(moto, program, tmp_path):
+    bucket = Bucket(moto, "long")
+    faults = Faults(*moto, share=0.3, seed=SEED + 1)
+    folder = tmp_path / "embeddings"
+    embeddings(folder)
     for name in files(folder):
         bucket.client.upload_file(str(folder / name), "long", f"embeddings/{name}")
     told = {**os.environ, **environment(faults.url), "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -218,3 +227,31 @@ def test_the_loader_reads_from_a_store(stored, monkeypatch):
         for ours, theirs in zip(here, there, strict=True):
             assert list(ours["caption"]) == list(theirs["caption"])
             assert all(np.array_equal(a, b) for a, b in zip(ours["image"], theirs["image"], strict=True))
+
+
+def test_what_is_deleted_in_a_store_is_served_no_more(stored, program, moto, tmp_path):
+    told = {**os.environ, **environment("http://%s:%s" % moto)}
+    port = free_port()
+    server = subprocess.Popen([program, "serve", "s3://lake/run", "--port", str(port), "--quiet"], env=told)
+    deadline = time.monotonic() + 120
+
+    def found() -> list[str]:
+        url = f"http://127.0.0.1:{port}/api/v1/search?text=a+red+circle&count=5&safe=false"
+        while True:
+            try:
+                return [row["key"] for row in json.load(urllib.request.urlopen(url))["results"]]
+            except urllib.error.URLError:
+                assert server.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+
+    try:
+        first, *others = found()
+        (tmp_path / "keys.txt").write_text(first)
+        subprocess.run([program, "index", "s3://lake/run", "--delete", tmp_path / "keys.txt", "--quiet"], check=True, env=told)
+        while first in found():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert found()[:4] == others
+    finally:
+        server.terminate()
+        assert server.wait(timeout=60) == 0

@@ -31,36 +31,20 @@ pub(super) fn key(key: &str) -> io::Result<Path> {
 
 /// Opens the store that has the bucket of an address.
 pub(super) fn store(scheme: &str, bucket: &str, retry: RetryConfig) -> io::Result<Arc<dyn ObjectStore>> {
+    macro_rules! opened {
+        ($builder:expr) => {
+            $builder.with_http_connector(Connector).with_retry(retry).build().map(|store| Arc::new(store) as _)
+        };
+    }
     let crypto = Arc::new(Crypto);
     let store: Result<Arc<dyn ObjectStore>, Error> = match scheme {
         // Hadoop calls it s3a.
-        "s3" | "s3a" => AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .with_http_connector(Connector)
-            .with_crypto_provider(crypto)
-            .with_retry(retry)
-            .build()
-            .map(|store| Arc::new(store) as _),
-        "gs" => GoogleCloudStorageBuilder::from_env()
-            .with_bucket_name(bucket)
-            .with_http_connector(Connector)
-            .with_crypto_provider(crypto)
-            .with_retry(retry)
-            .build()
-            .map(|store| Arc::new(store) as _),
-        "az" => MicrosoftAzureBuilder::from_env()
-            .with_container_name(bucket)
-            .with_http_connector(Connector)
-            .with_crypto_provider(crypto)
-            .with_retry(retry)
-            .build()
-            .map(|store| Arc::new(store) as _),
-        _ => HttpBuilder::new()
-            .with_url(format!("{scheme}://{bucket}"))
-            .with_http_connector(Connector)
-            .with_retry(retry)
-            .build()
-            .map(|store| Arc::new(store) as _),
+        "s3" | "s3a" => {
+            opened!(AmazonS3Builder::from_env().with_bucket_name(bucket).with_crypto_provider(crypto))
+        }
+        "gs" => opened!(GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_crypto_provider(crypto)),
+        "az" => opened!(MicrosoftAzureBuilder::from_env().with_container_name(bucket).with_crypto_provider(crypto)),
+        _ => opened!(HttpBuilder::new().with_url(format!("{scheme}://{bucket}"))),
     };
     store.map_err(|error| io::Error::other(reason(&error)))
 }

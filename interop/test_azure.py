@@ -1,0 +1,76 @@
+"""Runs and indices in Azure's store: Azurite, Microsoft's own emulator, speaks its protocol on this machine. AZURITE names its
+program `azurite-blob`."""
+
+import os
+import socket
+import subprocess
+import time
+
+import pytest
+from azure.storage.blob import ContainerClient
+
+import laion400m
+from test_stores import embeddings, files, free_port, lasting
+
+# Everybody's account, which is built into the emulator and into its clients.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+class Container:
+    """What is in the store, asked without anything between."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.client = ContainerClient(f"{url}/{ACCOUNT}", name, credential={"account_name": ACCOUNT, "account_key": KEY})
+        self.client.create_container()
+
+    def files(self, prefix: str) -> dict[str, bytes]:
+        names = self.client.list_blob_names(name_starts_with=f"{prefix}/")
+        return {name.removeprefix(f"{prefix}/"): self.client.download_blob(name).readall() for name in names}
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory):
+    """A container named lake, and what the program has to be told."""
+    if "AZURITE" not in os.environ:
+        pytest.skip("needs AZURITE: the program azurite-blob")
+    place = ("127.0.0.1", free_port())
+    options = ["--blobHost", place[0], "--blobPort", str(place[1]), "--location", tmp_path_factory.mktemp("azurite")]
+    command = [os.path.abspath(os.environ["AZURITE"]), *options, "--skipApiVersionCheck", "--silent"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(place).close()
+            break
+        except ConnectionRefusedError:
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+    url = "http://%s:%s" % place
+    yield Container(url, "lake"), {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": url}
+    server.terminate()
+    server.wait()
+
+
+def test_a_run_in_azures_store_has_the_bytes_of_one_on_a_disk(azure, program, tmp_path, monkeypatch):
+    container, told = azure
+    demo = [program, "demo", "--no-serve", "--quiet", "--pictures", "200", "--web-port", "18474", "-o"]
+    subprocess.run([*demo, tmp_path / "run"], check=True)
+    subprocess.run([*demo, "az://lake/run"], check=True, env={**os.environ, **told})
+    here, there = lasting(files(tmp_path / "run")), lasting(container.files("run"))
+    assert here and here.keys() == there.keys()
+    assert [name for name in here if here[name] != there[name]] == []
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = (laion400m.load(f"{run}/packages/webdataset", split="train") for run in (tmp_path / "run", "az://lake/run"))
+    assert [row["caption"] for row in ours] == [row["caption"] for row in theirs]
+
+
+def test_long_objects_go_in_parts(azure, program, tmp_path):
+    container, told = azure
+    embeddings(tmp_path / "embeddings")
+    index = [program, "index", tmp_path / "embeddings", "--quiet", "-o"]
+    subprocess.run([*index, tmp_path / "index"], check=True)
+    subprocess.run([*index, "az://lake/index"], check=True, env={**os.environ, **told})
+    here, there = files(tmp_path / "index"), container.files("index")
+    assert here == there and max(map(len, there.values())) > 16 << 20
