@@ -31,8 +31,8 @@ UNIQUE = pa.schema(
     [("range", pa.int32()), ("pairs", pa.binary()), ("archives", pa.list_(pa.int32()))]
     + [(ends, pa.list_(pa.int64())) for ends in ("stayed", "before")]
 )
-#: Pairs of a range of uids that belong to a shard.
-CUT = pa.schema([("shard", pa.int32()), ("pairs", pa.binary())])
+#: What a range of uids has of a shard: pairs, of which other ranges have the rest, or the file where it has all of it.
+CUT = pa.schema([("shard", pa.int32()), ("pairs", pa.binary()), ("file", pa.string())])
 WRITTEN = pa.schema([("shard", pa.int32()), ("file", pa.string())])
 #: A pair, with the columns of ``pairs/``.
 PAIR = pa.schema(
@@ -93,11 +93,11 @@ def starts(lengths: Iterable[tuple[int, int]]) -> tuple[dict[int, int], int]:
     return begin, total
 
 
-def cut(unique: pa.Table | pa.RecordBatch, starts: Mapping[int, int], shard_rows: int) -> pa.Table:
-    """Unique pairs cut where shards begin: :data:`CUT`."""
+def cut(unique: pa.Table | pa.RecordBatch, run: str, starts: Mapping[int, int], shard_rows: int) -> pa.Table:
+    """Unique pairs cut where shards begin: :data:`CUT`. Whole shards are written, so they need not be carried any more."""
     ranges = zip(unique["range"].to_pylist(), unique["pairs"].to_pylist())
-    parts = [part for number, pairs in ranges for part in _core.Recipe.cut(pairs, starts[number], shard_rows)]
-    return _table([[shard for shard, _ in parts], [pairs for _, pairs in parts]], CUT)
+    parts = [part for number, pairs in ranges for part in _core.Recipe.cut(run, pairs, starts[number], shard_rows)]
+    return _table(list(zip(*parts)) or [[]] * len(CUT), CUT)
 
 
 def written(cut: pa.Table, run: str) -> pa.Table:

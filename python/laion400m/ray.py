@@ -110,7 +110,15 @@ def _write_pairs(unique: Dataset, lengths: Sequence[tuple[int, int]], run: str, 
     starts, total = _stages.starts(lengths)
     if total == 0:
         return [_core.Recipe.write_pairs(run, 0, [])]
-    cut = unique.map_batches(lambda rows: _stages.cut(rows, starts, shard_rows), batch_size=1, batch_format="pyarrow")
-    shards = cut.groupby("shard", _stages.ranges(-(-total // shard_rows)))
-    written = shards.map_groups(lambda cut: _stages.written(cut, run), batch_format="pyarrow")
-    return [row["file"] for row in sorted(written.take_all(), key=lambda row: int(row["shard"]))]
+
+    def cut(unique: pa.Table) -> pa.Table:
+        return _stages.cut(unique, run, starts, shard_rows)
+
+    parts = unique.map_batches(cut, batch_size=1, batch_format="pyarrow").materialize()
+    whole = parts.map_batches(lambda cut: cut.filter(pc.field("file").is_valid()).drop_columns("pairs"), batch_format="pyarrow")
+    files = whole.take_all()
+    if (missing := -(-total // shard_rows) - len(files)) > 0:
+        rest = parts.map_batches(lambda cut: cut.filter(pc.field("file").is_null()).drop_columns("file"), batch_format="pyarrow")
+        shards = rest.groupby("shard", _stages.ranges(missing))
+        files += shards.map_groups(lambda cut: _stages.written(cut, run), batch_format="pyarrow").take_all()
+    return [row["file"] for row in sorted(files, key=lambda row: int(row["shard"]))]

@@ -165,7 +165,8 @@ def _write_pairs(unique: DataFrame, run: str, shard_rows: int) -> list[str]:
     """Writes the shards, and gives what each file is, in order.
 
     A pair's place among all follows from the lengths of the ranges before its own and its place there: no task sees more
-    than a range, and none has to be done twice with the same split for the result to be the same.
+    than a range, and none has to be done twice with the same split for the result to be the same. Only shards that lie in several
+    ranges are shuffled.
     """
     length = F.aggregate("stayed", F.lit(0).cast("bigint"), lambda total, stayed: total + stayed)
     starts, total = _stages.starts((row.range, row.length) for row in unique.select("range", length.alias("length")).collect())
@@ -174,21 +175,25 @@ def _write_pairs(unique: DataFrame, run: str, shard_rows: int) -> list[str]:
 
     def cut(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield from _stages.cut(batch, starts, shard_rows).to_batches()
+            yield from _stages.cut(batch, run, starts, shard_rows).to_batches()
 
     def write(cut: pa.Table) -> pa.Table:
         return _stages.written(cut, run)
 
-    parts = unique.select("range", "pairs").mapInArrow(cut, from_arrow_schema(_stages.CUT))
-    written = _grouped(parts, "shard", -(-total // shard_rows), write, _stages.WRITTEN)
-    return [row.file for row in sorted(written.collect())]
+    parts = unique.select("range", "pairs").mapInArrow(cut, from_arrow_schema(_stages.CUT)).persist(StorageLevel.DISK_ONLY)
+    files = parts.where("file is not null").select("shard", "file").collect()
+    rest = parts.where("file is null").select("shard", "pairs")
+    if (missing := -(-total // shard_rows) - len(files)) > 0:
+        files += _grouped(rest, "shard", missing, write, _stages.WRITTEN).collect()
+    parts.unpersist()
+    return [row.file for row in sorted(files)]
 
 
 def _grouped(
     rows: DataFrame, column: str, tasks: int, work: Callable[[pa.Table], pa.Table], schema: pa.Schema
 ) -> DataFrame:
     """All rows of each value in one go. Spark's 200 tasks, most of them without rows, would cost more than the work of many archives."""
-    return rows.repartition(min(tasks, _stages.RANGES_MAX), column).groupBy(column).applyInArrow(work, from_arrow_schema(schema))
+    return rows.repartition(_stages.ranges(tasks), column).groupBy(column).applyInArrow(work, from_arrow_schema(schema))
 
 
 def _staged(

@@ -13,7 +13,7 @@ use dataset::tfds::FileFormat;
 use dataset::{Counts, Embedder, FileEntry, Progress, Row as _, Run, ShardId, Silent, Stage, Summary, Task};
 use laion400m::model;
 use pipeline::build::{self, Report};
-use pipeline::collect::apart::{self, Ends};
+use pipeline::collect::apart::{self, Cut, Ends};
 use pipeline::pack;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -78,6 +78,9 @@ impl Rows {
 
 /// Unique pairs; and of which archives how many stayed, and how many an earlier run has.
 type Unique<'py> = (Bound<'py, PyBytes>, Vec<(u32, u64, u64)>);
+
+/// A shard, and what there is of it or the file that it became.
+type CutOff<'py> = (u32, Option<Bound<'py, PyBytes>>, Option<String>);
 
 /// Pairs that were carried apart.
 fn all(carried: &[PyBackedBytes]) -> impl Iterator<Item = &[u8]> {
@@ -172,16 +175,22 @@ impl Recipe {
         Ok((PyBytes::new(py, &unique.carried), ends.collect()))
     }
 
-    /// Cuts unique pairs, of which the first is the one of this number, where shards begin.
+    /// Cuts unique pairs, of which the first is the one of this number, where shards begin: what of a shard others have the rest of,
+    /// or the file it became.
     #[staticmethod]
     fn cut<'py>(
         py: Python<'py>,
+        run: PathBuf,
         carried: PyBackedBytes,
         first: u64,
         shard_rows: u32,
-    ) -> PyResult<Vec<(u32, Bound<'py, PyBytes>)>> {
-        let shards = py.detach(|| apart::cut(&carried, first, shard_rows)).map_err(raise)?;
-        Ok(shards.into_iter().map(|(shard, bytes)| (shard.0, PyBytes::new(py, &bytes))).collect())
+    ) -> PyResult<Vec<CutOff<'py>>> {
+        let cut = || apart::cut(&Run::new(run).pairs(), &carried, first, shard_rows);
+        let told = |(shard, cut): (ShardId, Cut)| match cut {
+            Cut::Part(bytes) => Ok((shard.0, Some(PyBytes::new(py, &bytes)), None)),
+            Cut::Whole(file) => Ok((shard.0, None, Some(json(&file)?))),
+        };
+        py.detach(cut).map_err(raise)?.into_iter().map(told).collect()
     }
 
     /// Pairs as rows with the columns of `pairs/`.

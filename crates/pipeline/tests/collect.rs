@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use fs_err as fs;
 use md5::{Digest, Md5};
-use pipeline::collect::apart::{self, Ends};
+use pipeline::collect::apart::{self, Cut, Ends};
 use pipeline::collect::{Config, Documents, LEDGER, Rules, run};
 
 /// Remembers what a person would have read.
@@ -185,11 +185,14 @@ fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path
         carry(found);
         read.push((path.clone(), told, Ends::default()));
     }
-    let (mut shards, mut place) = (BTreeMap::<_, Vec<Vec<u8>>>::new(), 0);
+    let (mut files, mut parts, mut place) = (BTreeMap::new(), BTreeMap::<_, Vec<Vec<u8>>>::new(), 0);
     for range in &carried {
         let unique = apart::deduplicate(range.iter().rev().map(Vec::as_slice)).expect("sound");
-        for (shard, part) in apart::cut(&unique.carried, place, config.shard_rows).expect("sound") {
-            shards.entry(shard).or_default().push(part);
+        for (shard, cut) in apart::cut(output, &unique.carried, place, config.shard_rows).expect("sound") {
+            match cut {
+                Cut::Whole(file) => assert!(files.insert(shard, file).is_none(), "{shard} was written twice"),
+                Cut::Part(part) => parts.entry(shard).or_default().push(part),
+            }
         }
         for (archive, ends) in unique.ends {
             let total = &mut read[archive as usize].2;
@@ -197,14 +200,14 @@ fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path
             place += ends.stayed;
         }
     }
-    if shards.is_empty() {
-        shards.insert(ShardId(0), Vec::new());
+    if place == 0 {
+        parts.insert(ShardId(0), Vec::new());
     }
-    let write = |(id, parts): (ShardId, Vec<Vec<u8>>)| {
-        apart::write_shard(output, id, parts.iter().rev().map(Vec::as_slice)).expect("room")
-    };
-    let files: Vec<_> = shards.into_iter().map(write).collect();
-    apart::finish_stage(config, read, output, files).expect("room");
+    for (id, parts) in parts {
+        let file = apart::write_shard(output, id, parts.iter().rev().map(Vec::as_slice)).expect("room");
+        assert!(files.insert(id, file).is_none(), "{id} was written twice");
+    }
+    apart::finish_stage(config, read, output, files.into_values().collect()).expect("room");
 }
 
 #[test]

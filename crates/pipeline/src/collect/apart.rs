@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dataset::carried::RecordBatch;
-use dataset::spill::{PairView, SpillWriter, Transit, create_table};
+use dataset::spill::{Entry, PairView, SpillWriter, Transit, create_table};
 use dataset::{Counts, Error, FileEntry, Progress, Reason, Result, ShardId, Status};
 use serde::{Deserialize, Serialize};
 
@@ -137,8 +137,18 @@ pub fn deduplicate<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Un
     Ok(Unique { carried: transit.put(&stayed), ends })
 }
 
-/// Cuts unique pairs of a range where shards begin. `first` is the place of its first pair among all.
-pub fn cut(carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, Vec<u8>)>> {
+/// What a range of uids has of a shard.
+#[derive(Debug)]
+pub enum Cut {
+    /// All of it, written.
+    Whole(FileEntry),
+    /// Some, which ranges beside it have the rest of.
+    Part(Vec<u8>),
+}
+
+/// Cuts unique pairs of a range where shards begin, and writes those that are whole. `first` is the place of its first pair among
+/// all.
+pub fn cut(output: &Path, carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, Cut)>> {
     let transit = Transit::open([carried])?;
     let (mut rest, mut place) = (transit.entries(), first);
     let mut shards = Vec::new();
@@ -147,10 +157,26 @@ pub fn cut(carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, 
         let rows = rest.len().min((u64::from(shard_rows) - passed) as usize);
         let (part, behind) = rest.split_at(rows);
         let id = ShardId(shard.try_into().map_err(|_| Error::Invalid("collect: too many shards".into()))?);
-        shards.push((id, transit.put(part)));
+        let whole = rows as u64 == u64::from(shard_rows);
+        shards.push((
+            id,
+            if whole { Cut::Whole(write(output, id, &transit, part)?) } else { Cut::Part(transit.put(part)) },
+        ));
         (rest, place) = (behind, place + rows as u64);
     }
     Ok(shards)
+}
+
+/// Writes one shard of which these are all parts, in the order of their uids.
+pub fn write_shard<'a>(output: &Path, id: ShardId, carried: impl IntoIterator<Item = &'a [u8]>) -> Result<FileEntry> {
+    let transit = Transit::open(carried)?;
+    write(output, id, &transit, transit.entries())
+}
+
+fn write(output: &Path, id: ShardId, transit: &Transit, entries: &[Entry]) -> Result<FileEntry> {
+    let mut table = create_table(&output.join(format!("{id}.parquet")))?;
+    transit.rows(entries)?.iter().try_for_each(|batch| table.push_batch(batch))?;
+    table.publish()
 }
 
 /// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids; of earlier runs' nothing is known.
@@ -159,14 +185,6 @@ pub fn rows<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Recor
     let known: Vec<_> = transit.entries().iter().filter(|entry| entry.spill != EARLIER).copied().collect();
     let batches: Result<Vec<_>> = known.chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect();
     Ok(batches?.concat())
-}
-
-/// Writes one shard of unique pairs, in the order of their uids.
-pub fn write_shard<'a>(output: &Path, id: ShardId, carried: impl IntoIterator<Item = &'a [u8]>) -> Result<FileEntry> {
-    let mut table = create_table(&output.join(format!("{id}.parquet")))?;
-    let transit = Transit::open(carried)?;
-    transit.rows(transit.entries())?.iter().try_for_each(|batch| table.push_batch(batch))?;
-    table.publish()
 }
 
 /// Ends the stage: `archives` are those that were read, in the order of their paths, each with what became of its pairs, and `files`
