@@ -20,6 +20,8 @@ class Faults(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.behind, self.share, self.chance = (host, port), share, random.Random(seed)
         self.lock, self.failed, self.in_a_row = threading.Lock(), Counter(), Counter()
+        #: Uploads in parts that were begun, and whose names nobody was told.
+        self.nameless = 0
         print(f"faults: seed {seed}")
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -64,6 +66,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         behind.request(self.command, self.path, body, dict(self.headers.items()))
         response = behind.getresponse()
         content = response.read()
+        if fate in ("lost after", "cut off") and self.command == "POST" and self.path.endswith(("?uploads", "?uploads=")):
+            with self.server.lock:
+                self.server.nameless += 1
         if fate == "lost after":
             self.connection.close()
             return
