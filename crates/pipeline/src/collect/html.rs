@@ -195,7 +195,9 @@ impl Reader {
         };
         let raw = |name: &str| tag.attributes.iter().find(|(there, _)| there == name).map(|(_, value)| value.clone());
         add(IMAGE, raw("src").as_deref());
-        add("IMG@/data-src", LAZY.iter().find_map(|name| tag.get(name)));
+        // A script may be told more than an address there, as JSON.
+        let lazy = |name: &&str| tag.get(name).filter(|value| !value.starts_with(['{', '[']));
+        add("IMG@/data-src", LAZY.iter().find_map(lazy));
         let set = |name: &str| tag.get(name).and_then(largest).map(|(url, _)| url);
         add("IMG@/srcset", set("srcset"));
         add("IMG@/srcset", LAZY_SETS.iter().find_map(|name| set(name)));
@@ -348,7 +350,8 @@ mod tests {
             <IMG SRC="data:image/gif;base64,AA" DATA-SRC=c.jpg ALT=c TITLE="a c">
             <noscript><img src=d.jpg alt=d></noscript>
             <script>var x = "<img src=no.jpg alt=no>";</script><!-- <img src=no.jpg alt=no> -->
-            <img src=e.jpg>"#;
+            <img src=e.jpg>
+            <img data-src='{"default": "//x.com/f.jpg?h=75"}' data-original=f-large.jpg src=f.jpg alt=f>"#;
         let expected = [
             "IMG@/src a.jpg \"one & two\" alt",
             "IMG@/srcset a,large.jpg \"one & two\" alt",
@@ -359,6 +362,8 @@ mod tests {
             "IMG@/data-src c.jpg \"a c\" title",
             "IMG@/src d.jpg \"d\" alt",
             "IMG@/src e.jpg \"\" alt",
+            "IMG@/src f.jpg \"f\" alt",
+            "IMG@/data-src f-large.jpg \"f\" alt",
         ];
         assert_eq!(images(html), expected);
     }
