@@ -2,15 +2,13 @@
 program `azurite-blob`."""
 
 import os
-import socket
 import subprocess
-import time
 
 import pytest
 from azure.storage.blob import ContainerClient
 
 import laion400m
-from test_stores import embeddings, files, free_port, lasting
+from test_stores import embeddings, files, free_port, lasting, listening
 
 # Everybody's account, which is built into the emulator and into its clients.
 ACCOUNT = "devstoreaccount1"
@@ -38,14 +36,7 @@ def azure(tmp_path_factory):
     options = ["--blobHost", place[0], "--blobPort", str(place[1]), "--location", tmp_path_factory.mktemp("azurite")]
     command = [os.path.abspath(os.environ["AZURITE"]), *options, "--skipApiVersionCheck", "--silent"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(place).close()
-            break
-        except ConnectionRefusedError:
-            assert server.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+    listening(server, place)
     url = "http://%s:%s" % place
     yield Container(url, "lake"), {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": url}
     server.terminate()

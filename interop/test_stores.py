@@ -29,20 +29,25 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def listening(server: subprocess.Popen, place: tuple[str, int]) -> None:
+    """Waits until the server can be asked."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(place).close()
+            return
+        except ConnectionRefusedError:
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def moto():
     """A process of its own, for moto has one state for all servers of a process."""
     place = ("127.0.0.1", free_port())
     command = [sys.executable, "-m", "moto.server", "-H", place[0], "-p", str(place[1])]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(place).close()
-            break
-        except ConnectionRefusedError:
-            assert server.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+    listening(server, place)
     yield place
     server.terminate()
     server.wait()
