@@ -216,10 +216,11 @@ fn pairs_that_engines_carry_have_the_bytes_of_one_call() {
     let all = Config { shard_rows: 100, ..Config { rules: Rules::Cc2dataset, ..Config::laion400m() } };
     let earlier = folder.path().join("earlier");
     run(&all, &[data("real-pages.warc.wat.gz")], &earlier, &Silent).expect("collected");
-    let again = folder.path().join("again.warc.wat.gz");
-    fs::copy(data("real-pages.warc.wat.gz"), &again).expect("room");
-    let none = folder.path().join("none.warc.wat.gz");
-    let archives = [again, none, data("real-pages.warc.wat.gz")];
+    // In one folder, for their numbers follow the order of their whole paths.
+    let archives = ["again", "none", "real"].map(|name| folder.path().join(format!("{name}.warc.wat.gz")));
+    for path in [&archives[0], &archives[2]] {
+        fs::copy(data("real-pages.warc.wat.gz"), path).expect("room");
+    }
     let some = [earlier.join("00001.parquet"), earlier.join("00004.parquet")];
     for (before, against) in [(0, vec![]), (2 * 200, some.into()), (2 * 861, vec![earlier])] {
         let config = Config { against, ..all.clone() };
