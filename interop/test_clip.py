@@ -1,13 +1,17 @@
 """The included CLIP in ONNX Runtime, as people install it."""
 
 import importlib.util
+import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from test_stores import free_port, listening
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,39 @@ def test_sixteen_bits_come_closer(embedded, library):
     exact, half = embedded(), embedded("--onnxruntime", library, "--precision", "float16")
     assert cosines(exact[0], half[0]).min() > 0.9999 and cosines(exact[1], half[1]).min() > 0.9999
     assert not np.array_equal(exact[0], half[0]) and not np.array_equal(exact[1], half[1])
+
+
+def test_the_recipe_says_how_many_bits(program, library, tmp_path):
+    """Who computes is told to the command. Words are embedded with 32 bits by whoever looks for them, and are understood."""
+    port, first, other = free_port(), tmp_path / "first", tmp_path / "other"
+    serving = subprocess.Popen([program, "demo", "--quiet", "--pictures", "200", "--port", str(port), "-o", first])
+    try:
+        deadline = time.monotonic() + 120
+        while not (first / "report.json").exists():
+            assert serving.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        recipe = first / "crawl/recipe.toml"
+        recipe.write_text(recipe.read_text().replace('precision = "float32"', 'precision = "int8"'))
+        build = [program, "build", recipe, "-o", other, "--quiet"]
+        assert "other bits than 32" in subprocess.run(build, capture_output=True, text=True).stderr
+        assert subprocess.run([*build, "--onnxruntime", library]).returncode in (0, 1)
+    finally:
+        serving.terminate()
+        serving.wait()
+    exact, fast = (np.load(run / "embeddings/img_emb/img_emb_0.npy").astype(np.float32) for run in (first, other))
+    assert not np.array_equal(exact, fast) and cosines(exact, fast).min() > 0.99
+    found = []
+    for run in (first, other):
+        search = [program, "search", run, "a red circle", "--json"]
+        lines = subprocess.run(search, check=True, capture_output=True, text=True).stdout.splitlines()
+        found.append({json.loads(line)["url"] for line in lines})
+    assert len(found[0]) == 10 and len(found[0] & found[1]) >= 8
+    place = ("127.0.0.1", free_port())
+    with subprocess.Popen([program, "serve", other, "--port", str(place[1]), "--quiet"]) as service:
+        try:
+            listening(service, place)
+        finally:
+            service.terminate()
 
 
 def test_what_is_missing_is_named(program, run, library, tmp_path):

@@ -4,6 +4,7 @@ workers are processes of their own, and everything is in an object store on this
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -172,6 +173,22 @@ def test_a_second_build_does_nothing_again(web, spark):
     before = bucket.objects("together/")
     on_spark(spark, told, "s3://engines/together", "local[2]").end()
     assert bucket.objects("together/") == before
+
+
+def test_step_by_step_a_card_is_asked_for_where_pictures_are_embedded(web, spark, tmp_path):
+    """There is no card: the step that asks for one has to say so. All others have the bytes of one machine."""
+    bucket, told, alone = web
+    cards = tmp_path / "cards.sh"
+    cards.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0"]}'\n""")
+    cards.chmod(0o755)
+    steps = Build(spark, told, "spark_steps.py", CLUSTER, "s3://engines/recipe.toml", "s3://engines/steps", str(cards)).end()
+    assert "CUDA needs its library" in steps["refused"]
+    funnel = {stage["stage"]: stage["kept"] for stage in json.loads(alone["report.json"])["stages"]}
+    assert steps["kept"] == {step: funnel[step] for step in ("download", "embed", "filter", "pack")}
+    of_shards = lambda run: {name: content for name, content in run.items() if re.search(r"[/_-]\d+[.\w]*$", name) and "tfds/" not in name}
+    here, there = of_shards(alone), of_shards(lasting(bucket.files("steps")))
+    assert len(here) >= 5 * 12 and unlike(here, there) == []
+    assert "embeddings/prompts.safetensors" in bucket.files("steps")
 
 
 def test_a_run_on_ray_has_the_bytes_of_one_machine(web, engines):

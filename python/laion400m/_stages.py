@@ -7,6 +7,8 @@ had them row by row would spend more on its rows than all else takes.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -116,15 +118,18 @@ def _table(columns: Sequence[Any], schema: pa.Schema) -> pa.Table:
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema)], schema)
 
 
-#: What a worker has opened, by recipe and run: the model among it.
-_here: dict[tuple[str, str, str], _core.Shards] = {}
+#: What a worker has opened, by recipe, run, stages and cards: the model among it.
+_here: dict[tuple[Any, ...], _core.Shards] = {}
 
 
-def shard(recipe: tuple[str, str], run: str, stages: Iterable[str], number: int) -> list[str]:
-    """Takes a shard of a run through stages, and gives the counts of each. ``recipe`` is its text and folder."""
-    key = (*recipe, run)
+def shard(recipe: tuple[str, str], run: str, stages: Sequence[str], cards: Sequence[int], number: int) -> list[str]:
+    """Takes a shard of a run through stages, and gives the counts of each. ``recipe`` is its text and folder, ``cards`` are the
+    CUDA devices that the engine gave the task."""
+    key = (recipe, run, tuple(stages), tuple(cards))
     if key not in _here:
-        _here[key] = _core.Recipe.parse(*recipe).shards(run)
+        # The library that computes is looked for in the active environment. A worker runs in one without being told.
+        os.environ.setdefault("VIRTUAL_ENV", sys.prefix)
+        _here[key] = _core.Recipe.parse(*recipe).shards(run, stages, cards)
     return [_here[key].stage(stage, number) for stage in stages]
 
 

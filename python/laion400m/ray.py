@@ -73,13 +73,13 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
 
     def work(batch: pa.Table) -> pa.Table:
         (number,) = batch["id"].to_pylist()
-        return pa.table({"stage": list(STAGES), "counts": _stages.shard(text, folder, STAGES, number)})
+        cards = range(len(ray.get_gpu_ids()))  # Ray hides the others
+        return pa.table({"stage": list(STAGES), "counts": _stages.shard(text, folder, STAGES, cards, number)})
 
     numbers = ray.data.range(len(files), override_num_blocks=len(files))
     done = numbers.map_batches(work, batch_size=1, batch_format="pyarrow", **resources).take_all()
     for stage in STAGES:
         counts.append(_stages.added(json.loads(row["counts"]) for row in done if row["stage"] == stage))
-    opened.shards(folder).leave_prompts()
     return dict(json.loads(opened.finish(folder, counts)))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark import StorageLevel
+from pyspark import StorageLevel, TaskContext
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession
@@ -122,7 +122,6 @@ def build(
     for stage in STAGES:
         counts.append(_stages.added(json.loads(row.counts) for row in done if row.stage == stage))
     context.setJobDescription(f"laion400m: index {folder}")
-    opened.shards(folder).leave_prompts()
     return dict(json.loads(opened.finish(folder, counts)))
 
 
@@ -222,7 +221,7 @@ def _staged_by(
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for shard in np.asarray(batch.column("shard")).tolist():
-                counts = _stages.shard(text, run, stages, shard)
+                counts = _stages.shard(text, run, stages, _cards(), shard)
                 if counters is not None:
                     counters.add(_tallied(stages, counts))
                 columns: list[Any] = [pa.array([shard] * len(stages), pa.int32()), pa.array(list(stages)), pa.array(counts)]
@@ -230,6 +229,13 @@ def _staged_by(
 
     spread = shards.select("shard")
     return spread.mapInArrow(work, "shard int, stage string, counts string", profile=profile)
+
+
+def _cards() -> list[int]:
+    """The cards that Spark gave the task, as its discovery script numbers them."""
+    context = TaskContext.get()
+    given = context.resources().get("gpu") if context else None
+    return [int(address) for address in given.addresses] if given else []
 
 
 def _tallied(stages: Sequence[str], counts: Sequence[str]) -> Counters:

@@ -10,10 +10,11 @@ use arrow_array::{RecordBatch, RecordBatchIterator};
 use arrow_schema::SchemaRef;
 use dataset::schema::Pair;
 use dataset::tfds::FileFormat;
-use dataset::{Counts, Embedder, FileEntry, Progress, Row as _, Run, ShardId, Silent, Stage, Summary, Task};
+use dataset::{Counts, FileEntry, Progress, Row as _, Run, ShardId, Silent, Stage, Summary, Task};
 use laion400m::model;
 use pipeline::build::{self, Report};
 use pipeline::collect::apart::{self, Cut, Ends};
+use pipeline::filter::{self, Scorers};
 use pipeline::pack;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -224,15 +225,20 @@ impl Recipe {
         json(&counts.map_err(raise)?)
     }
 
-    /// Opens what the shards of a run need, for as long as the process lives.
-    fn shards(&self, py: Python<'_>, run: PathBuf) -> PyResult<Shards> {
+    /// Opens what the shards of a run need for these stages, for as long as the process lives; the model on these CUDA devices, or
+    /// on the processor.
+    fn shards(&self, py: Python<'_>, run: PathBuf, stages: Vec<String>, devices: Vec<i32>) -> PyResult<Shards> {
         let open = || {
-            let scorers = model::heads(&self.recipe.filter.heads, &self.folder, None)?;
-            // A worker serves one run, and ends with it.
-            let embedder: &'static dyn Embedder = &**Box::leak(Box::new(model::named(&self.recipe.embed.model)?));
-            let recipe: &'static build::Recipe = Box::leak(Box::new(self.recipe.clone()));
-            let run: &'static Run = Box::leak(Box::new(Run::new(run)));
-            Ok(Shards(build::Shards::new(recipe, embedder, &scorers, run)?))
+            let (recipe, run) = (self.recipe.clone(), Run::new(run));
+            let has = |name: &str| stages.iter().any(|stage| stage == name);
+            let embeds = has("embed") || has("filter") && filter::stored_prompts(&run.embeddings())?.is_none();
+            let embedder = embeds.then(|| model::on_devices(&recipe.embed, devices)).transpose()?;
+            let judges = embeds || has("filter");
+            let scorers =
+                if judges { model::heads(&recipe.filter.heads, &self.folder, None)? } else { Scorers::default() };
+            let (embedder, scorers) = (embedder.map(|embedder| &**leaked(embedder)), leaked(scorers));
+            let (recipe, run) = (leaked(recipe), leaked(run));
+            Ok(Shards(build::Shards::new(recipe, embedder, scorers, run)?))
         };
         py.detach(open).map_err(|error: Error| PyRuntimeError::new_err(format!("{error:#}")))
     }
@@ -246,7 +252,7 @@ impl Recipe {
         let run = Run::new(run);
         let finish = || {
             pack::pack_whole(&run.packages(), &pack::Format::OF_RUN, &[FileFormat::default()], &Told)?;
-            let model = model::named(&self.recipe.embed.model)?.fingerprint();
+            let model = model::fingerprint(&self.recipe.embed)?;
             stages.push(search::build(&run.packages().embeddings(), &run.index(), &model, &Told)?);
             let report = Report { stages, truth: None };
             report.publish(&run)?;
@@ -255,6 +261,11 @@ impl Recipe {
         let report = py.detach(finish).map_err(|error: Error| PyRuntimeError::new_err(format!("{error:#}")))?;
         json(&report)
     }
+}
+
+/// A worker serves one run, and ends with it.
+fn leaked<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
 }
 
 /// Single shards of a run.
@@ -274,10 +285,5 @@ impl Shards {
             other => Err(dataset::Error::Invalid(format!("no stage {other:?}"))),
         });
         json(&done.map_err(raise)?)
-    }
-
-    /// Leaves the embedded prompts beside the embeddings.
-    fn leave_prompts(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.0.leave_prompts()).map_err(raise)
     }
 }

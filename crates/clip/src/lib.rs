@@ -23,5 +23,7 @@ pub use config::{Activation, Config, Normalization, TextConfig, VisionConfig};
 pub use error::{Error, Result};
 pub use head::Head;
 pub use hub::{PRESETS, Preset, cached};
-pub use model::{Clip, Options, Precision};
+pub use model::{Clip, Options};
 pub use tokenizer::Tokenizer;
+
+pub use dataset::Precision;

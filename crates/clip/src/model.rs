@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use dataset::{Embedder, Embedding, Pixels};
+use dataset::{Embedder, Embedding, Pixels, Precision};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -17,20 +17,6 @@ use crate::text::TextTower;
 use crate::tokenizer::Tokenizer;
 use crate::vision::VisionTower;
 use crate::{preprocess, weights};
-
-/// With how many bits a model computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// 32, as in the reference.
-    #[default]
-    Float32,
-    /// 8 in the products of matrices: half of the cost on a processor, and close to the same.
-    Int8,
-    /// 16, for devices that compute faster with them.
-    Float16,
-    /// 16 with the range of 32, of which fewer bits are left for the fraction.
-    Bfloat16,
-}
 
 /// How a model is run.
 #[derive(Clone, Debug, Default)]
@@ -124,12 +110,7 @@ impl Clip {
         mut fingerprint: String,
         options: &Options,
     ) -> Result<Self> {
-        fingerprint += match options.precision {
-            Precision::Float32 => "",
-            Precision::Int8 => "-int8",
-            Precision::Float16 => "-float16",
-            Precision::Bfloat16 => "-bfloat16",
-        };
+        fingerprint = options.precision.fingerprint(&fingerprint);
         #[cfg(feature = "onnxruntime")]
         if let Some(library) = &options.runtime {
             config.check()?;

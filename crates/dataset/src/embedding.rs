@@ -1,6 +1,7 @@
 //! Unit vectors, and whoever makes them out of pictures and words.
 
 use half::f16;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -91,6 +92,54 @@ impl Embedding {
     }
 }
 
+/// With how many bits a model computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32, as in the reference.
+    #[default]
+    Float32,
+    /// 8 in the products of matrices: half of the cost on a processor, and close to the same.
+    Int8,
+    /// 16, for devices that compute faster with them.
+    Float16,
+    /// 16 with the range of 32, of which fewer bits are left for the fraction.
+    Bfloat16,
+}
+
+impl Precision {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Float32, Self::Int8, Self::Float16, Self::Bfloat16];
+
+    /// As settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Int8 => "int8",
+            Self::Float16 => "float16",
+            Self::Bfloat16 => "bfloat16",
+        }
+    }
+
+    /// The fingerprint of an embedder that computes with so many bits, where this is that of one with 32.
+    pub fn fingerprint(self, exact: &str) -> String {
+        if self == Self::Float32 { exact.into() } else { format!("{exact}-{}", self.name()) }
+    }
+}
+
+/// Whether embedders of these fingerprints have the same weights. What one embeds is looked for with the other, whatever bits they
+/// compute with: an embedding is nearly the same in all of them.
+pub fn same_weights(a: &str, b: &str) -> bool {
+    exact(a) == exact(b)
+}
+
+/// A fingerprint without what [`Precision::fingerprint`] adds.
+fn exact(fingerprint: &str) -> &str {
+    let split = fingerprint.rsplit_once('-');
+    let known = split.filter(|(_, name)| Precision::ALL.iter().any(|precision| precision.name() == *name));
+    known.map_or(fingerprint, |(exact, _)| exact)
+}
+
 /// Whoever turns pictures and words into embeddings that share one space.
 pub trait Embedder: Send + Sync {
     /// Dimensions of every embedding; 512 for ViT-B/32.
@@ -102,7 +151,7 @@ pub trait Embedder: Send + Sync {
     /// One embedding per text, in order. A text is cut at the model's context length.
     fn texts(&self, batch: &[&str]) -> Result<Vec<Embedding>>;
 
-    /// Names the weights, so that a run can refuse embeddings of another model.
+    /// Names the weights and the precision, so that a run can refuse embeddings of another model.
     fn fingerprint(&self) -> String;
 
     /// Pictures that are worth giving at once.
@@ -143,6 +192,17 @@ mod tests {
         let a = Embedding::normalized(vec![3.0, 0.0]).expect("a direction");
         let b = Embedding::normalized(vec![1.0, 1.0]).expect("a direction");
         assert!((a.similarity(&b) - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn bits_change_the_fingerprint_and_not_the_weights() {
+        for precision in Precision::ALL {
+            let (some, others) = (precision.fingerprint("abc"), precision.fingerprint("abd"));
+            assert_eq!(some == "abc", precision == Precision::Float32);
+            assert!(same_weights(&some, "abc") && same_weights("abc", &some) && !same_weights(&some, &others));
+            assert_eq!(serde_json::json!(precision), precision.name());
+        }
+        assert!(!same_weights("abc-seven", "abc"));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub mod tfrecord;
 pub mod warc;
 pub mod webdataset;
 
-pub use embedding::{Embedder, Embedding, Pixels, Scorer, UNIT_TOLERANCE};
+pub use embedding::{Embedder, Embedding, Pixels, Precision, Scorer, UNIT_TOLERANCE, same_weights};
 pub use error::{Error, Result};
 pub use key::{SHARD_ROWS, SampleKey, ShardId};
 pub use label::Nsfw;

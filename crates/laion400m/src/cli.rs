@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use model::{Devices, Model, Precision};
+pub(crate) use model::{Computer, Devices, Model};
 pub(crate) use search::{Modality, Search};
 pub(crate) use serve::{Listen, LogFormat, Serve};
 pub(crate) use storage::Storage;
@@ -129,6 +129,8 @@ pub(crate) struct Build {
     /// The run folder
     #[arg(long, short, default_value = "run", value_name = "FOLDER")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) computer: Computer,
 }
 
 /// Settings from a file, which flags then change.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clip::{Clip, Options, PRESETS, Preset};
-use dataset::{Embedder, Scorer};
+use dataset::{Embedder, Precision, Scorer};
+use pipeline::embed;
 use pipeline::filter::{Head, Scorers};
 
 use crate::cli;
@@ -15,38 +16,49 @@ use crate::cli;
 /// Opens the model that the options name, to embed what is kept: the included model by a library only where it was asked
 /// for, so that a demo has the same bytes wherever it runs.
 pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
-    let asked = options.model != "tiny" || options.onnxruntime.is_some() || !options.device.0.is_empty();
-    open_with(options, if asked { runtime(options.onnxruntime.as_deref())? } else { None })
+    let asked =
+        options.model != "tiny" || options.computer.onnxruntime.is_some() || !options.computer.device.0.is_empty();
+    open_with(options, if asked { runtime(options.computer.onnxruntime.as_deref())? } else { None })
 }
 
 /// The same to embed what people look for, of which nothing is kept: by the library where it is installed, for which the
 /// included model takes a fifth of the time.
 pub(crate) fn open_for_queries(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
-    match open_with(options, runtime(options.onnxruntime.as_deref())?) {
+    match open_with(options, runtime(options.computer.onnxruntime.as_deref())?) {
         // The included model needs no library that happens to be there and does not work.
-        Err(_) if options.model == "tiny" && options.onnxruntime.is_none() => open(options),
+        Err(_) if options.model == "tiny" && options.computer.onnxruntime.is_none() => open(options),
         opened => opened,
     }
 }
 
 fn open_with(options: &cli::Model, runtime: Option<PathBuf>) -> Result<Arc<dyn Embedder>> {
-    let devices = options.device.0.clone();
-    let precision = match options.precision {
-        Some(cli::Precision::Float16) => clip::Precision::Float16,
-        None if !devices.is_empty() => clip::Precision::Float16,
-        None | Some(cli::Precision::Float32) => clip::Precision::Float32,
-        Some(cli::Precision::Int8) => clip::Precision::Int8,
-        Some(cli::Precision::Bfloat16) => clip::Precision::Bfloat16,
-    };
+    let devices = options.computer.device.0.clone();
     let name = &options.model;
-    let options = Options { runtime, precision, devices, threads: None };
+    let options = Options { runtime, precision: precision(options), devices, threads: None };
     let clip = if name == "tiny" { Clip::tiny_with(&options) } else { Clip::open_with(&folder(name)?, &options) };
     Ok(Arc::new(clip.with_context(|| format!("open model {name}"))?))
 }
 
-/// Opens the model that a recipe names.
-pub fn named(name: &str) -> Result<Arc<dyn Embedder>> {
-    open(&cli::Model { model: name.into(), onnxruntime: None, precision: None, device: cli::Devices::default() })
+/// With how many bits the options let a model compute.
+pub(crate) fn precision(options: &cli::Model) -> Precision {
+    let usual = if options.computer.device.0.is_empty() { Precision::Float32 } else { Precision::Float16 };
+    options.precision.unwrap_or(usual)
+}
+
+/// Opens the model that a recipe names, on these CUDA devices; without any, on the processor.
+pub fn on_devices(config: &embed::Config, devices: Vec<i32>) -> Result<Arc<dyn Embedder>> {
+    of_recipe(config, cli::Computer { onnxruntime: None, device: cli::Devices(devices) })
+}
+
+/// The same, by who is told to.
+pub(crate) fn of_recipe(config: &embed::Config, computer: cli::Computer) -> Result<Arc<dyn Embedder>> {
+    open(&cli::Model { model: config.model.clone(), precision: Some(config.precision), computer })
+}
+
+/// What the embedder of a recipe is called; no device and no library is needed for that.
+pub fn fingerprint(config: &embed::Config) -> Result<String> {
+    let exact = embed::Config { precision: Precision::Float32, ..config.clone() };
+    Ok(config.precision.fingerprint(&on_devices(&exact, Vec::new())?.fingerprint()))
 }
 
 /// Opens heads; relative paths start at `folder`.
@@ -103,8 +115,10 @@ fn installed() -> Option<PathBuf> {
         return Some(path.into());
     }
     let packages = PathBuf::from(env::var_os("VIRTUAL_ENV")?).join("lib");
-    let folders = fs_err::read_dir(packages).ok()?.flatten().map(|entry| entry.path());
-    folders.filter_map(|python| library(&python.join("site-packages/onnxruntime/capi")).ok()).next()
+    let pythons = fs_err::read_dir(packages).ok()?.flatten().map(|entry| entry.path());
+    let mut folders =
+        pythons.map(|python| python.join("site-packages/onnxruntime/capi")).filter(|folder| folder.is_dir());
+    folders.find_map(|folder| library(&folder).ok())
 }
 
 /// The library itself, or the one in a folder.

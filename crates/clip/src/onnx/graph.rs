@@ -36,18 +36,16 @@ pub(super) struct Tower<'a> {
     precision: Precision,
 }
 
-impl Precision {
-    pub(super) fn is_half(self) -> bool {
-        self.element() != Element::Float
-    }
+pub(super) fn is_half(precision: Precision) -> bool {
+    element(precision) != Element::Float
+}
 
-    /// What is computed with, products of bytes aside.
-    fn element(self) -> Element {
-        match self {
-            Self::Float32 | Self::Int8 => Element::Float,
-            Self::Float16 => Element::Float16,
-            Self::Bfloat16 => Element::Bfloat16,
-        }
+/// What is computed with, products of bytes aside.
+fn element(precision: Precision) -> Element {
+    match precision {
+        Precision::Float32 | Precision::Int8 => Element::Float,
+        Precision::Float16 => Element::Float16,
+        Precision::Bfloat16 => Element::Bfloat16,
     }
 }
 
@@ -70,7 +68,7 @@ impl<'a> Tower<'a> {
         let rest = positions.narrow(0, 1, positions.dim(0)? - 1)?;
         let positions = tower.add("positions", &Tensor::cat(&[first, rest], 0)?)?;
         let tokens =
-            if precision.is_half() { tower.tokens_of_pixels(config)? } else { tower.tokens_of_patches(config)? };
+            if is_half(precision) { tower.tokens_of_pixels(config)? } else { tower.tokens_of_patches(config)? };
         let tokens = tower.graph.node("", "Add", &[&tokens, &positions], &[]);
         let shape = Shape::of_vision(vision);
         let tokens = tower.norm(&tokens, "vision_model.pre_layrnorm", &shape)?;
@@ -114,7 +112,7 @@ impl<'a> Tower<'a> {
         let zero = self.add("class", &Tensor::zeros((1, 1, width), DType::F32, &Device::Cpu)?)?;
         let graph = &mut self.graph;
         let cut = graph.node("", "Transpose", &["pixels"], &[("perm", Attribute::Ints(&[0, 1, 3, 2, 4, 5]))]);
-        let cut = graph.node("", "Cast", &[&cut], &[("to", Attribute::Int(self.precision.element() as i64))]);
+        let cut = graph.node("", "Cast", &[&cut], &[("to", Attribute::Int(element(self.precision) as i64))]);
         let cut = graph.node("", "Mul", &[&cut, &factors], &[]);
         let cut = graph.node("", "Add", &[&cut, &offsets], &[]);
         let cut = graph.node("", "Flatten", &[&cut], &[("axis", Attribute::Int(3))]);

@@ -17,12 +17,13 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor as Value};
 
+use crate::Precision;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::{DEVICE_BATCH, Options, Precision};
+use crate::model::{DEVICE_BATCH, Options};
 use crate::text::end_position;
 use cuda::Pinned;
-use graph::{Tower, Values};
+use graph::{Tower, Values, is_half};
 
 pub(crate) use head::Head;
 
@@ -96,7 +97,7 @@ impl Towers {
 
     /// Whether pictures are given as bytes.
     pub(crate) fn take_bytes(&self) -> bool {
-        self.precision.is_half()
+        is_half(self.precision)
     }
 
     /// Bytes of shape (pictures or more, side, side, 3), which `fill` gives → (pictures, dimensions), not normalised.

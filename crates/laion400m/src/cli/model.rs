@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use dataset::Precision;
 
 /// Which CLIP, and who computes it.
 #[derive(Debug, Args)]
@@ -11,26 +13,29 @@ pub(crate) struct Model {
     /// Hugging Face Hub's programs fetched: ViT-B-32, ViT-L-14 and others by name, any as hf:OWNER/NAME
     #[arg(long, default_value = "tiny")]
     pub(crate) model: String,
+    /// On a processor 8 bits cost six tenths and come close; all but float32 need ONNX Runtime [default: float32, and
+    /// float16 with CUDA]
+    #[arg(long, value_parser = PossibleValuesParser::new(Precision::ALL.map(Precision::name)).map(precision))]
+    pub(crate) precision: Option<Precision>,
+    #[command(flatten)]
+    pub(crate) computer: Computer,
+}
+
+/// Who computes.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Computer {
     /// ONNX Runtime's library, or a folder that has it, as its Python package has in `capi` [default: where ORT_DYLIB_PATH
     /// or the active Python environment has it, for all models but tiny]
     #[arg(long, value_name = "PATH")]
     pub(crate) onnxruntime: Option<PathBuf>,
-    /// On a processor 8 bits cost six tenths and come close; all but float32 need ONNX Runtime [default: float32, and
-    /// float16 with CUDA]
-    #[arg(long, value_enum)]
-    pub(crate) precision: Option<Precision>,
     /// Who computes: cpu; cuda, the first device of NVIDIA's; or cuda:0,1 for these, for which ONNX Runtime is to be the
     /// package onnxruntime-gpu
     #[arg(long, default_value = "cpu", value_parser = devices)]
     pub(crate) device: Devices,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Precision {
-    Float32,
-    Int8,
-    Float16,
-    Bfloat16,
+fn precision(name: String) -> Precision {
+    Precision::ALL.into_iter().find(|precision| precision.name() == name).unwrap_or_default()
 }
 
 /// Numbers of CUDA devices; none: the processor.

@@ -16,7 +16,7 @@ use crate::printer::Printer;
 pub(super) fn run(options: &Build, printer: &Printer) -> Result<Ended> {
     let recipe = Recipe::read(&options.recipe)?;
     let folder = options.recipe.parent().unwrap_or(Path::new("."));
-    let clip = model::named(&recipe.embed.model)?;
+    let clip = model::of_recipe(&recipe.embed, options.computer.clone())?;
     let scorers = model::heads(&recipe.filter.heads, folder, None)?;
     let run = Run::new(&options.output);
     let report = whole_road(&recipe, folder, &*clip, &scorers, &run, printer)?;

@@ -24,7 +24,7 @@ pub(super) fn run(options: &Search, printer: &Printer) -> Result<Ended> {
     let run = Run::new(&options.run);
     let index = Index::open(&run.index())?;
     let clip = model::open(&options.model)?;
-    if index.model() != clip.fingerprint() {
+    if !dataset::same_weights(index.model(), &clip.fingerprint()) {
         bail!("the index was made with another model than {:?}; name it with --model", options.model.model);
     }
     ensure!((1..=COUNT_MAX).contains(&options.k), "-k is 1 to {COUNT_MAX}");

@@ -64,7 +64,8 @@ pub(super) fn collect(options: cli::Collect, printer: &Printer) -> Result<Ended>
 
 pub(super) fn embed(options: &cli::Embed, printer: &Printer) -> Result<Ended> {
     let clip = model::open(&options.model)?;
-    let config = embed::Config { model: options.model.model.clone(), images_only: options.images_only };
+    let (model, precision) = (options.model.model.clone(), model::precision(&options.model));
+    let config = embed::Config { model, precision, images_only: options.images_only };
     let summary = embed::run(&config, &*clip, &options.images, &options.output, printer)?;
     let silent = summary.counts.dropped.get(Reason::NoCaption.name());
     if summary.counts.kept == 0 && silent.is_some() {
@@ -98,7 +99,7 @@ pub(super) fn filter(options: cli::Filter, printer: &Printer) -> Result<Ended> {
         head(&mut config, &name)?.max = Some(most);
     }
     EmbeddingFiles::list(&options.embeddings)?; // a folder that is not there is told before a model is opened
-    let scorers = model::heads(&config.heads, Path::new(""), options.model.onnxruntime.as_deref())?;
+    let scorers = model::heads(&config.heads, Path::new(""), options.model.computer.onnxruntime.as_deref())?;
     let stored = filter::stored_prompts(&options.embeddings)?;
     let is_stored = stored.is_some();
     let prompts = match stored {

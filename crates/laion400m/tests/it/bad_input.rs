@@ -107,6 +107,26 @@ fn a_recipe_with_a_misspelt_setting_is_refused_by_name() {
 }
 
 #[test]
+fn a_recipe_that_nobody_here_can_compute_is_refused_before_anything_is_done() {
+    let web = Web::new(60);
+    let (recipe, run) = (web.name("recipe.toml"), web.name("run"));
+    fs::create_dir_all(web.path("environment/lib/python3.13/site-packages")).expect("room");
+    let mut build = program();
+    build.args(["build", &recipe, "-o", &run, "--device", "cuda"]).env("VIRTUAL_ENV", web.path("environment"));
+    Said::from(build.output().expect("the program starts"))
+        .could_not_run(&["open model tiny", "CUDA needs its library"]);
+    let text = fs::read_to_string(&recipe).expect("written");
+    let with = |precision: &str| {
+        fs::write(&recipe, format!("{text}[embed]\nprecision = \"{precision}\"\n")).expect("room");
+        call(&["build", &recipe, "-o", &run])
+    };
+    with("bfloat16").could_not_run(&["open model tiny", "other bits than 32"]);
+    with("int4").could_not_run(&["recipe.toml", "line "]);
+    assert!(with("int4").stderr.contains("unknown variant `int4`, expected one of `float32`"));
+    assert!(!web.path("run").exists(), "nothing was begun");
+}
+
+#[test]
 fn a_run_folder_refuses_another_recipe() {
     let web = Web::new(60);
     let run = web.name("run");

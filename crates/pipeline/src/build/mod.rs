@@ -81,7 +81,7 @@ fn both(
     rows: u64,
     progress: &dyn Progress,
 ) -> Result<[Counts; 4]> {
-    let shards = Shards::new(recipe, embedder, scorers, run)?;
+    let shards = Shards::new(recipe, Some(embedder), scorers, run)?;
     let mut counts = <[Counts; 4]>::default();
     // One finished shard waits while another is being embedded: that is all the room a run needs.
     let (sender, receiver) = sync_channel::<Result<(ShardId, Counts)>>(1);
@@ -105,9 +105,6 @@ fn both(
                 total.merge(&part);
             }
             task.advance(downloaded.rows);
-        }
-        if !ids.is_empty() {
-            shards.leave_prompts()?;
         }
         Ok(counts)
     })

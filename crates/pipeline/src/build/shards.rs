@@ -1,8 +1,11 @@
 //! Single shards of a run, whoever says which and when: the run itself, or the tasks of an engine.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dataset::texts::EmbeddedTexts;
 use dataset::webdataset::tar_path;
-use dataset::{Counts, Embedder, Marker, Result, Run, ShardId, Silent, Task, file_sha256, files};
+use dataset::{Counts, Embedder, Error, Marker, Result, Run, ShardId, Silent, Task, file_sha256, files};
 
 use super::Recipe;
 use crate::download::Downloader;
@@ -13,24 +16,53 @@ use crate::{embed, filter, pack};
 #[expect(missing_debug_implementations, reason = "a model has nothing to show")]
 pub struct Shards<'a> {
     recipe: &'a Recipe,
-    embedder: &'a dyn Embedder,
+    embedder: Option<&'a dyn Embedder>,
+    scorers: &'a Scorers,
     run: &'a Run,
     downloader: Downloader,
+    judge: OnceLock<Judge>,
+}
+
+/// What verdicts need.
+struct Judge {
     filter: Filter,
     prompts: EmbeddedTexts,
     /// Whether the prompts lie beside the embeddings already.
-    are_stored: bool,
+    are_stored: AtomicBool,
 }
 
 impl<'a> Shards<'a> {
-    /// Sets up the client and embeds the prompts, unless an earlier call has left them.
-    pub fn new(recipe: &'a Recipe, embedder: &'a dyn Embedder, scorers: &Scorers, run: &'a Run) -> Result<Self> {
-        let stored = filter::stored_prompts(&run.embeddings())?;
-        let stored = stored.filter(|prompts| prompts.weights() == embedder.fingerprint());
-        let are_stored = stored.is_some();
-        let prompts = stored.map_or_else(|| filter::embed_prompts(embedder), Ok)?;
-        let filter = Filter::new(&recipe.filter, &prompts, scorers)?;
-        Ok(Self { recipe, embedder, run, downloader: Downloader::new(&recipe.download)?, filter, prompts, are_stored })
+    /// Sets up the client and embeds the prompts, unless an earlier call has left them. Without an embedder nothing is embedded:
+    /// [`Self::filter`] needs the prompts then that [`Self::embed`] has left.
+    pub fn new(
+        recipe: &'a Recipe,
+        embedder: Option<&'a dyn Embedder>,
+        scorers: &'a Scorers,
+        run: &'a Run,
+    ) -> Result<Self> {
+        let downloader = Downloader::new(&recipe.download)?;
+        let shards = Self { recipe, embedder, scorers, run, downloader, judge: OnceLock::new() };
+        if embedder.is_some() {
+            shards.judge()?;
+        }
+        Ok(shards)
+    }
+
+    fn embedder(&self) -> Result<&'a dyn Embedder> {
+        self.embedder.ok_or_else(|| Error::Invalid("build: no model is open".into()))
+    }
+
+    fn judge(&self) -> Result<&Judge> {
+        if let Some(judge) = self.judge.get() {
+            return Ok(judge);
+        }
+        let stored = filter::stored_prompts(&self.run.embeddings())?;
+        let same = |prompts: &EmbeddedTexts| self.embedder.is_none_or(|model| prompts.weights() == model.fingerprint());
+        let stored = stored.filter(same);
+        let are_stored = stored.is_some().into();
+        let prompts = stored.map_or_else(|| filter::embed_prompts(self.embedder()?), Ok)?;
+        let filter = Filter::new(&self.recipe.filter, &prompts, self.scorers)?;
+        Ok(self.judge.get_or_init(|| Judge { filter, prompts, are_stored }))
     }
 
     /// Downloads the pairs of a shard. One that is packed is not downloaded again, although its pictures may be gone.
@@ -56,14 +88,19 @@ impl<'a> Shards<'a> {
         Ok(images.filter(|images| sound && images.inputs == [pairs]).map(|images| images.counts))
     }
 
-    /// Embeds one shard that is downloaded.
+    /// Embeds one shard that is downloaded, and leaves the prompts beside the embeddings: who filters them needs no model.
     pub fn embed(&self, id: ShardId) -> Result<Counts> {
-        embed::shard(&self.recipe.embed, self.embedder, &self.run.images(), &self.run.embeddings(), id, &Silent)
+        let (embedder, judge, embeddings) = (self.embedder()?, self.judge()?, self.run.embeddings());
+        if !judge.are_stored.load(Ordering::Relaxed) {
+            filter::store_prompts(&judge.prompts, &embeddings)?;
+            judge.are_stored.store(true, Ordering::Relaxed);
+        }
+        embed::shard(&self.recipe.embed, embedder, &self.run.images(), &embeddings, id, &Silent)
     }
 
     /// Filters one shard that is embedded.
     pub fn filter(&self, id: ShardId) -> Result<Counts> {
-        self.filter.shard(&self.run.embeddings(), &self.run.curated(), id, &Silent)
+        self.judge()?.filter.shard(&self.run.embeddings(), &self.run.curated(), id, &Silent)
     }
 
     /// Packs one shard that is filtered; then its pictures go, unless the recipe keeps them.
@@ -79,10 +116,5 @@ impl<'a> Shards<'a> {
     /// Embeds, filters and packs one shard that is downloaded.
     pub fn finish(&self, id: ShardId) -> Result<[Counts; 3]> {
         Ok([self.embed(id)?, self.filter(id)?, self.pack(id)?])
-    }
-
-    /// Leaves the prompts beside the embeddings for the next time.
-    pub fn leave_prompts(&self) -> Result<()> {
-        if self.are_stored { Ok(()) } else { filter::store_prompts(&self.prompts, &self.run.embeddings()) }
     }
 }

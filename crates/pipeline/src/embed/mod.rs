@@ -11,8 +11,8 @@ use dataset::samples::{Further, SampleShard};
 use dataset::schema::EmbeddingRow;
 use dataset::table::write_table_around;
 use dataset::{
-    Counts, Embedder, Embedding, EmbeddingFiles, Error, Failure, FileEntry, Marker, Progress, Result, ShardId, Stage,
-    Status, Summary, Task,
+    Counts, Embedder, Embedding, EmbeddingFiles, Error, Failure, FileEntry, Marker, Precision, Progress, Result,
+    ShardId, Stage, Status, Summary, Task,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,13 +24,15 @@ use batches::Batch;
 pub struct Config {
     /// `tiny`, the model that comes with the program, or another as `--model` takes it.
     pub model: String,
+    /// With how many bits it computes: wherever that is, so that the rows that stay do not depend on it.
+    pub precision: Precision,
     /// Embeds pictures alone, with captions or without. Later stages need both.
     pub images_only: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { model: "tiny".into(), images_only: false }
+        Self { model: "tiny".into(), precision: Precision::Float32, images_only: false }
     }
 }
 

@@ -86,7 +86,7 @@ impl Shared {
         let before = self.now().1;
         let next = match Index::open(&self.folder) {
             // Queries of its model would not be understood.
-            Ok(index) if index.model() != before.model() => {
+            Ok(index) if !dataset::same_weights(index.model(), before.model()) => {
                 tracing::error!("the new index is of another model: the old one stays until this ends");
                 before
             }

@@ -154,7 +154,7 @@ impl Service {
         let fingerprint = embedder.fingerprint();
         let mut collections: Vec<Arc<Collection>> = Vec::new();
         for (index, run) in indices {
-            if index.model() != fingerprint {
+            if !dataset::same_weights(index.model(), &fingerprint) {
                 let index = index.model();
                 let cause = format!("the index was made with the weights {index}, queries would be with {fingerprint}");
                 return Err(dataset::Error::Invalid(cause));
