@@ -277,7 +277,7 @@ pub struct Downloader {
     blocked: Arc<Blocked>,
     fetcher: Fetcher,
     runtime: tokio::runtime::Runtime,
-    /// Pictures that are decoded at once: as many as there are processors, since each may be large.
+    /// Pictures that are decoded at once: hardly more than there are processors, since each may be large.
     workers: Semaphore,
     /// Whether rows of shards that are done are asked for again if they failed.
     retry_failed: bool,
@@ -299,7 +299,8 @@ impl Downloader {
         let fetcher = Fetcher::new(config)?;
         drop(guard);
         let blocked = Arc::new(Blocked::read(config)?);
-        let workers = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get));
+        // One more than there are processors: until the next row takes the turn of one that has ended, another has work.
+        let workers = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get) + 1);
         Ok(Self { config: Arc::new(config.clone()), blocked, fetcher, runtime, workers, retry_failed: false })
     }
 
