@@ -18,9 +18,10 @@ from pathlib import Path
 
 from download import PORTS, draw, served
 
-ROUNDS = 5
+ROUNDS = 3
 ARCHIVES, PAGES = 4, 10_000
-DRAWN, ROWS, LISTS = 300, 2_000, 4
+#: A run of 2,000 pictures is over before its start and its end are nothing to speak of.
+DRAWN, ROWS, EMBEDDED, LISTS = 300, 8_000, 2_000, 4
 FIRST, BOTH = {0}, {0, 1}
 
 
@@ -56,14 +57,20 @@ def main(program):
             server.kill()
 
 
+def written(folder, rows):
+    """Lists of so many pictures together."""
+    paths = [folder / f"list-{rows}-{number}.csv" for number in range(LISTS)]
+    for number, path in enumerate(paths):
+        urls = [f"http://127.0.0.1:{PORTS['http']}/{i % DRAWN}.jpg?i={number}.{i}" for i in range(rows // LISTS)]
+        path.write_text("url,caption\n" + "".join(f"{url},picture {i}\n" for i, url in enumerate(urls)))
+    return paths
+
+
 def compare(program, folder, server):
     archives = [folder / f"{seed}.warc.wat.gz" for seed in range(ARCHIVES)]
     wat = [sys.executable, Path(__file__).with_name("wat.py")]
     assert seconds(*(([*wat, path, PAGES, seed], BOTH) for seed, path in enumerate(archives)))
-    lists = [folder / f"list-{number}.csv" for number in range(LISTS)]
-    for number, path in enumerate(lists):
-        urls = [f"http://127.0.0.1:{PORTS['http']}/{i % DRAWN}.jpg?i={number}.{i}" for i in range(ROWS // LISTS)]
-        path.write_text("url,caption\n" + "".join(f"{url},picture {i}\n" for i, url in enumerate(urls)))
+    lists, few = written(folder, ROWS), written(folder, EMBEDDED)
     runs = iter(range(1_000_000))
 
     def output():
@@ -75,12 +82,12 @@ def compare(program, folder, server):
     def collect():
         return [program, "collect", *archives, "-o", output(), "--quiet"]
 
-    def download(into=None):
+    def download(lists=lists, into=None):
         options = ["--caption-col", "caption", "--allow-private", "--quiet", "--image-bytes-min", "0", "--host-concurrency", "64"]
         return [program, "download", *lists, "-o", into or output(), *options]
 
     pictures = folder / "downloaded"
-    seconds((download(pictures), BOTH))
+    seconds((download(few, pictures), BOTH))
 
     def embed():
         return [program, "embed", pictures, "-o", output(), "--quiet"]
