@@ -17,7 +17,7 @@ pub(super) fn run(options: &Build, printer: &Printer) -> Result<Ended> {
     let recipe = Recipe::read(&options.recipe)?;
     let folder = options.recipe.parent().unwrap_or(Path::new("."));
     let clip = model::of_recipe(&recipe.embed, options.computer.clone())?;
-    let scorers = model::heads(&recipe.filter.heads, folder, None)?;
+    let scorers = model::heads(&recipe.filter.heads, folder, options.computer.onnxruntime.as_deref())?;
     let run = Run::new(&options.output);
     let report = whole_road(&recipe, folder, &*clip, &scorers, &run, printer)?;
     report.publish(&run)?;
