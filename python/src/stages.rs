@@ -84,8 +84,8 @@ type Unique<'py> = (Bound<'py, PyBytes>, Vec<(u32, u64, u64)>);
 type CutOff<'py> = (u32, Option<Bound<'py, PyBytes>>, Option<String>);
 
 /// Pairs that were carried apart.
-fn all(carried: &[PyBackedBytes]) -> impl Iterator<Item = &[u8]> {
-    carried.iter().map(|bytes| &**bytes)
+fn all(carried: &[PyBackedBytes]) -> Vec<&[u8]> {
+    carried.iter().map(|bytes| &**bytes).collect()
 }
 
 /// The settings of a whole run.
@@ -171,7 +171,7 @@ impl Recipe {
     /// Each pair of a range of uids once, and what became of the archives'.
     #[staticmethod]
     fn deduplicate<'py>(py: Python<'py>, carried: Vec<PyBackedBytes>) -> PyResult<Unique<'py>> {
-        let unique = py.detach(|| apart::deduplicate(all(&carried))).map_err(raise)?;
+        let unique = py.detach(|| apart::deduplicate(&all(&carried))).map_err(raise)?;
         let ends = unique.ends.into_iter().map(|(archive, Ends { stayed, before })| (archive, stayed, before));
         Ok((PyBytes::new(py, &unique.carried), ends.collect()))
     }
@@ -197,14 +197,14 @@ impl Recipe {
     /// Pairs as rows with the columns of `pairs/`.
     #[staticmethod]
     fn rows(py: Python<'_>, carried: Vec<PyBackedBytes>) -> PyResult<Rows> {
-        let rows = py.detach(|| apart::rows(all(&carried))).map_err(raise)?;
+        let rows = py.detach(|| apart::rows(&all(&carried))).map_err(raise)?;
         Ok(Rows(Mutex::new(rows), Pair::schema()))
     }
 
     /// Writes a shard of unique pairs in the order of their uids; the file it became.
     #[staticmethod]
     fn write_pairs(py: Python<'_>, run: PathBuf, shard: u32, carried: Vec<PyBackedBytes>) -> PyResult<String> {
-        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(shard), all(&carried));
+        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(shard), &all(&carried));
         json(&py.detach(write).map_err(raise)?)
     }
 

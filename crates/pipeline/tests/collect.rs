@@ -187,7 +187,7 @@ fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path
     }
     let (mut files, mut parts, mut place) = (BTreeMap::new(), BTreeMap::<_, Vec<Vec<u8>>>::new(), 0);
     for range in &carried {
-        let unique = apart::deduplicate(range.iter().rev().map(Vec::as_slice)).expect("sound");
+        let unique = apart::deduplicate(&range.iter().rev().map(Vec::as_slice).collect::<Vec<_>>()).expect("sound");
         for (shard, cut) in apart::cut(output, &unique.carried, place, config.shard_rows).expect("sound") {
             match cut {
                 Cut::Whole(file) => assert!(files.insert(shard, file).is_none(), "{shard} was written twice"),
@@ -204,7 +204,8 @@ fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path
         parts.insert(ShardId(0), Vec::new());
     }
     for (id, parts) in parts {
-        let file = apart::write_shard(output, id, parts.iter().rev().map(Vec::as_slice)).expect("room");
+        let file =
+            apart::write_shard(output, id, &parts.iter().rev().map(Vec::as_slice).collect::<Vec<_>>()).expect("room");
         assert!(files.insert(id, file).is_none(), "{id} was written twice");
     }
     apart::finish_stage(config, read, output, files.into_values().collect()).expect("room");

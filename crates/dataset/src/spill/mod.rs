@@ -7,16 +7,18 @@
 
 mod transit;
 
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use fs_err as fs;
 use md5::{Digest, Md5};
 use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::proto::{put_varint, take_varint};
 use crate::publish::{FileEntry, publish};
@@ -133,12 +135,13 @@ impl SpillWriter {
         let before = self.entries.len();
         self.entries.dedup_by_key(|entry| entry.0);
         let duplicates = before - self.entries.len();
-        let bytes = (self.bytes.len() + self.entries.len() * 18) / ranges as usize;
-        let mut files: Vec<_> = (0..ranges).map(|_| Vec::with_capacity(bytes)).collect();
+        // The first digits as a fraction of one.
+        let range = |uid: u128| (((uid >> 96) * u128::from(ranges)) >> 32) as usize;
+        let mut room = vec![0; ranges as usize];
+        self.entries.iter().for_each(|&(uid, _, length)| room[range(uid)] += RECORD_HEAD_BYTES_MAX + length as usize);
+        let mut files: Vec<_> = room.into_iter().map(Vec::with_capacity).collect();
         for &(uid, start, length) in &self.entries {
-            // The first digits as a fraction of one.
-            let range = ((uid >> 96) * u128::from(ranges)) >> 32;
-            put_record(&mut files[range as usize], uid, &self.bytes[start as usize..][..length as usize]);
+            put_record(&mut files[range(uid)], uid, &self.bytes[start as usize..][..length as usize]);
         }
         self.bytes.clear();
         self.entries.clear();
@@ -188,6 +191,11 @@ pub struct Entry {
 }
 
 impl Bucket {
+    /// With room for pairs of so many bytes.
+    fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), entries: Vec::new() }
+    }
+
     /// Appends what the file has below `bound`, reading about `part` bytes at a time.
     pub fn take(&mut self, number: u32, spill: &mut Spill, bound: Option<u128>, part: usize) -> Result<()> {
         let beyond = |uid: u128| bound.is_some_and(|bound| uid >= bound);
@@ -250,11 +258,11 @@ impl Bucket {
     }
 
     /// What a file of these entries has.
-    fn records<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
-        let mut file = Vec::new();
-        for entry in entries {
-            put_record(&mut file, entry.uid, &self.bytes[entry.start as usize..entry.end as usize]);
-        }
+    fn records(&self, entries: &[&Entry]) -> Vec<u8> {
+        let content = |entry: &Entry| &self.bytes[entry.start as usize..entry.end as usize];
+        let room = entries.iter().map(|entry| RECORD_HEAD_BYTES_MAX + content(entry).len()).sum();
+        let mut file = Vec::with_capacity(room);
+        entries.iter().for_each(|entry| put_record(&mut file, entry.uid, content(entry)));
         file
     }
 
@@ -279,6 +287,9 @@ impl Bucket {
             .ok_or_else(|| Error::Invalid(format!("the collected pair {:032x} is damaged", entry.uid)))
     }
 }
+
+/// A uid, and a length of up to 4 GiB.
+const RECORD_HEAD_BYTES_MAX: usize = 16 + 5;
 
 fn put_record(file: &mut Vec<u8>, uid: u128, content: &[u8]) {
     file.extend_from_slice(&uid.to_be_bytes());
@@ -307,13 +318,17 @@ pub struct Collected<'a> {
 
 /// Starts a table of pairs, compressed with zstd (level 1; a build in Rust alone has Snappy).
 ///
-/// Values that stand once are not looked for in a dictionary first.
+/// Values that stand once are not looked for in a dictionary first, and the least and greatest are told of uids alone, which are in
+/// their order.
 pub fn create_table(path: &Path) -> Result<TableWriter<Pair>> {
     #[cfg(feature = "native")]
     let compression = Compression::ZSTD(Default::default());
     #[cfg(not(feature = "native"))]
     let compression = Compression::SNAPPY;
-    let mut properties = WriterProperties::builder().set_compression(compression);
+    let mut properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_column_statistics_enabled("uid".into(), EnabledStatistics::Page);
     for column in ["uid", "url", "caption", "page_url", "record_offset", "link_path"] {
         properties = properties.set_column_dictionary_enabled(column.into(), false);
     }
@@ -343,25 +358,42 @@ fn batches_within(mut rows: &[Collected<'_>], text_bytes: usize) -> Vec<RecordBa
 }
 
 fn to_batch(rows: &[Collected<'_>]) -> RecordBatch {
-    macro_rules! texts {
-        ($row:ident => $text:expr) => {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|$row| $text))) as ArrayRef
-        };
-    }
     let columns = vec![
-        texts!(row => format!("{:032x}", row.uid)),
-        texts!(row => row.pair.url),
-        texts!(row => row.pair.caption),
-        texts!(row => row.pair.page_url),
+        written(rows, 32, |row, out| write!(out, "{:032x}", row.uid)),
+        texts(rows, |row| row.pair.url),
+        texts(rows, |row| row.pair.caption),
+        texts(rows, |row| row.pair.page_url),
         Arc::new(StringArray::from_iter(rows.iter().map(|row| row.pair.license))),
         Arc::new(StringArray::from_iter(rows.iter().map(|row| row.pair.license_evidence))),
-        texts!(row => row.pair.language),
-        texts!(row => row.archive),
+        texts(rows, |row| row.pair.language),
+        texts(rows, |row| row.archive),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.pair.record_offset as i64))),
-        texts!(row => format!("{} {}", row.pair.link, row.pair.path)),
-        texts!(row => row.pair.source),
+        written(rows, 16, |row, out| write!(out, "{} {}", row.pair.link, row.pair.path)),
+        texts(rows, |row| row.pair.source),
     ];
     RecordBatch::try_new(Pair::schema(), columns).expect("columns follow the schema")
+}
+
+/// A column of texts, which are copied once.
+fn texts<'a>(rows: &'a [Collected<'a>], text: impl Fn(&'a Collected<'a>) -> &'a str) -> ArrayRef {
+    let bytes = rows.iter().map(|row| text(row).len()).sum();
+    let mut column = StringBuilder::with_capacity(rows.len(), bytes);
+    rows.iter().for_each(|row| column.append_value(text(row)));
+    Arc::new(column.finish())
+}
+
+/// A column of texts of about so many bytes that do not stand anywhere yet.
+fn written(
+    rows: &[Collected<'_>],
+    bytes: usize,
+    write: impl Fn(&Collected<'_>, &mut StringBuilder) -> fmt::Result,
+) -> ArrayRef {
+    let mut column = StringBuilder::with_capacity(rows.len(), rows.len() * bytes);
+    for row in rows {
+        write(row, &mut column).expect("memory");
+        column.append_value("");
+    }
+    Arc::new(column.finish())
 }
 
 #[cfg(test)]

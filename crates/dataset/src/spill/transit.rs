@@ -22,21 +22,21 @@ pub struct Transit {
 }
 
 impl Transit {
-    /// A section with what a file of sorted pairs has.
-    pub fn section(archive: u32, name: &str, records: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(records.len() + name.len() + 16);
-        put_varint(&mut bytes, archive.into());
+    /// Appends a section with what a file of sorted pairs has.
+    pub fn put_section(carried: &mut Vec<u8>, archive: u32, name: &str, records: &[u8]) {
+        carried.reserve(records.len() + name.len() + 32);
+        put_varint(carried, archive.into());
         for part in [name.as_bytes(), records] {
-            put_varint(&mut bytes, part.len() as u64);
-            bytes.extend_from_slice(part);
+            put_varint(carried, part.len() as u64);
+            carried.extend_from_slice(part);
         }
-        bytes
     }
 
     /// Takes what was carried apart together.
-    pub fn open<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Self> {
-        let mut transit = Self::default();
-        for mut bytes in carried {
+    pub fn open(carried: &[&[u8]]) -> Result<Self> {
+        let bytes = carried.iter().map(|carried| carried.len()).sum();
+        let mut transit = Self { bucket: Bucket::with_capacity(bytes), names: BTreeMap::new() };
+        for &(mut bytes) in carried {
             while !bytes.is_empty() {
                 let (archive, name, records) =
                     section(&mut bytes).ok_or_else(|| Error::Invalid("carried pairs are damaged".into()))?;
@@ -59,11 +59,11 @@ impl Transit {
         for entry in entries {
             by_archive.entry(entry.spill).or_default().push(entry);
         }
-        let sections = by_archive.into_iter().map(|(archive, entries)| {
-            let records = self.bucket.records(entries.into_iter());
-            Self::section(archive, &self.names[&archive], &records)
-        });
-        sections.collect::<Vec<_>>().concat()
+        let mut carried = Vec::new();
+        for (archive, entries) in by_archive {
+            Self::put_section(&mut carried, archive, &self.names[&archive], &self.bucket.records(&entries));
+        }
+        carried
     }
 
     /// Some of the entries, with the columns of [`crate::schema::Pair`].
@@ -101,7 +101,12 @@ mod tests {
             writer.push(uid << 120, &PairView { caption, ..PairView::default() });
         }
         let files = writer.split(ranges).0;
-        files.iter().map(|file| Transit::section(archive, &format!("{archive}.wat.gz"), file)).collect()
+        let section = |file: &Vec<u8>| {
+            let mut carried = Vec::new();
+            Transit::put_section(&mut carried, archive, &format!("{archive}.wat.gz"), file);
+            carried
+        };
+        files.iter().map(section).collect()
     }
 
     fn told(transit: &Transit) -> Vec<(u128, String, String)> {
@@ -115,12 +120,12 @@ mod tests {
     fn of_equal_pairs_the_first_comes_first_however_they_are_carried() {
         let second = carried(2, 1, &[(9, "second"), (200, "alone")]).remove(0);
         let first = carried(1, 1, &[(9, "first"), (9, "again"), (7, "before")]).remove(0);
-        let transit = Transit::open([&second[..], &first[..]]).expect("sound");
+        let transit = Transit::open(&[&second, &first]).expect("sound");
         let expected = [(7, "1", "before"), (9, "1", "first"), (9, "2", "second"), (200, "2", "alone")];
         let expected = expected.map(|(uid, archive, caption)| (uid, format!("{archive}.wat.gz"), caption.to_owned()));
         assert_eq!(told(&transit), expected);
         let entries = transit.entries();
-        let on = Transit::open([&transit.put(&entries[2..])[..], &transit.put(&entries[..2])]).expect("sound");
+        let on = Transit::open(&[&transit.put(&entries[2..]), &transit.put(&entries[..2])]).expect("sound");
         assert_eq!(told(&on), expected);
     }
 
@@ -131,7 +136,7 @@ mod tests {
             let carried = carried(0, ranges, &pairs);
             assert_eq!(carried.len(), ranges as usize);
             let uids: Vec<_> =
-                carried.iter().flat_map(|range| told(&Transit::open([&range[..]]).expect("sound"))).collect();
+                carried.iter().flat_map(|range| told(&Transit::open(&[range]).expect("sound"))).collect();
             assert!(uids.iter().map(|(uid, ..)| *uid).eq(0..256), "{ranges} ranges");
         }
     }
@@ -140,12 +145,12 @@ mod tests {
     fn damage_is_an_error_and_no_panic() {
         let sound = carried(3, 1, &[(1, "a caption"), (2, "another one"), (3, "a third one")]).remove(0);
         for end in 1..sound.len() {
-            assert!(Transit::open([&sound[..end]]).is_err(), "cut off at {end}");
+            assert!(Transit::open(&[&sound[..end]]).is_err(), "cut off at {end}");
         }
         for place in 0..sound.len() {
             let mut damaged = sound.clone();
             damaged[place] ^= 0xFF;
-            let _ = Transit::open([&damaged[..]]).map(|transit| drop(transit.rows(transit.entries())));
+            let _ = Transit::open(&[&damaged]).map(|transit| drop(transit.rows(transit.entries())));
         }
     }
 }

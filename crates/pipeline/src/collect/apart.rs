@@ -51,7 +51,7 @@ impl Ranges {
     fn put(&mut self) {
         let files = self.waiting.split(self.carried.len() as u32).0;
         for (carried, file) in self.carried.iter_mut().zip(files).filter(|(_, file)| !file.is_empty()) {
-            carried.extend(Transit::section(self.number, &self.name, &file));
+            Transit::put_section(carried, self.number, &self.name, &file);
         }
     }
 
@@ -121,7 +121,7 @@ pub struct Unique {
 
 /// Deduplicates all pairs of a range of uids: of equal ones that of the first archive stays, there the first; none if an earlier run
 /// has it.
-pub fn deduplicate<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Unique> {
+pub fn deduplicate(carried: &[&[u8]]) -> Result<Unique> {
     let transit = Transit::open(carried)?;
     let (mut stayed, mut ends) = (Vec::new(), BTreeMap::<u32, Ends>::new());
     for equal in transit.entries().chunk_by(|a, b| a.uid == b.uid) {
@@ -149,7 +149,7 @@ pub enum Cut {
 /// Cuts unique pairs of a range where shards begin, and writes those that are whole. `first` is the place of its first pair among
 /// all.
 pub fn cut(output: &Path, carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, Cut)>> {
-    let transit = Transit::open([carried])?;
+    let transit = Transit::open(&[carried])?;
     let (mut rest, mut place) = (transit.entries(), first);
     let mut shards = Vec::new();
     while !rest.is_empty() {
@@ -168,7 +168,7 @@ pub fn cut(output: &Path, carried: &[u8], first: u64, shard_rows: u32) -> Result
 }
 
 /// Writes one shard of which these are all parts, in the order of their uids.
-pub fn write_shard<'a>(output: &Path, id: ShardId, carried: impl IntoIterator<Item = &'a [u8]>) -> Result<FileEntry> {
+pub fn write_shard(output: &Path, id: ShardId, carried: &[&[u8]]) -> Result<FileEntry> {
     let transit = Transit::open(carried)?;
     write(output, id, &transit, transit.entries())
 }
@@ -180,7 +180,7 @@ fn write(output: &Path, id: ShardId, transit: &Transit, entries: &[Entry]) -> Re
 }
 
 /// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids; of earlier runs' nothing is known.
-pub fn rows<'a>(carried: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<RecordBatch>> {
+pub fn rows(carried: &[&[u8]]) -> Result<Vec<RecordBatch>> {
     let transit = Transit::open(carried)?;
     let known: Vec<_> = transit.entries().iter().filter(|entry| entry.spill != EARLIER).copied().collect();
     let batches: Result<Vec<_>> = known.chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect();

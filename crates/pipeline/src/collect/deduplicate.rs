@@ -129,7 +129,7 @@ fn write_shards(
 }
 
 fn write_shard(shard: &Shard, sources: &[Source], archives: &[String], output: &Path) -> Result<FileEntry> {
-    let mut rows = Vec::new();
+    let mut rows = Vec::with_capacity(shard.parts.iter().map(|(_, entries)| entries.len()).sum());
     for (bucket, entries) in &shard.parts {
         for entry in entries {
             let archive = sources[entry.spill as usize].archive.map_or("", |archive| archives[archive].as_str());
