@@ -278,7 +278,7 @@ pub struct Downloader {
     fetcher: Fetcher,
     runtime: tokio::runtime::Runtime,
     /// Pictures that are decoded at once: hardly more than there are processors, since each may be large.
-    workers: Semaphore,
+    workers: Arc<Semaphore>,
     /// Whether rows of shards that are done are asked for again if they failed.
     retry_failed: bool,
 }
@@ -300,7 +300,7 @@ impl Downloader {
         drop(guard);
         let blocked = Arc::new(Blocked::read(config)?);
         // One more than there are processors: until the next row takes the turn of one that has ended, another has work.
-        let workers = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get) + 1);
+        let workers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get) + 1));
         Ok(Self { config: Arc::new(config.clone()), blocked, fetcher, runtime, workers, retry_failed: false })
     }
 
@@ -376,8 +376,12 @@ impl Downloader {
         }
         let (status, fetched) = self.fetcher.fetch(&pair.url, u64::from(key.row), window).await;
         let (config, blocked) = (self.config.clone(), self.blocked.clone());
-        let _turn = self.workers.acquire().await.expect("the semaphore is never closed");
-        let work = move || finish(&config, &blocked, &pair, &further, key, status, fetched);
+        let turn = self.workers.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let work = move || {
+            // Given back here: the thread that writes the shard may be busy.
+            let _turn = turn;
+            finish(&config, &blocked, &pair, &further, key, status, fetched)
+        };
         tokio::task::spawn_blocking(work).await.map_err(|error| Error::Invalid(format!("image {key}: {error}")))
     }
 
