@@ -39,6 +39,10 @@ class Faults(http.server.ThreadingHTTPServer):
             self.failed[fate] += 1
             return fate
 
+    def translated(self, headers: dict[str, str]) -> dict[str, str]:
+        """Headers as the server behind knows them."""
+        return headers
+
     def handle_error(self, request, client_address) -> None:
         pass  # connections that break are what this is for
 
@@ -63,7 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(int(fate), {}, f"<Error><Code>{code}</Code></Error>".encode())
             return
         behind = http.client.HTTPConnection(*self.server.behind)
-        behind.request(self.command, self.path, body, dict(self.headers.items()))
+        behind.request(self.command, self.path, body, self.server.translated(dict(self.headers.items())))
         response = behind.getresponse()
         content = response.read()
         if fate in ("lost after", "cut off") and self.command == "POST" and self.path.endswith(("?uploads", "?uploads=")):
