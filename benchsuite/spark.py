@@ -1,11 +1,14 @@
 """Archives to unique pairs on Spark, local[2]: cc2dataset end to end against laion400m.spark, and whether the pairs are the same.
 
-usage: spark.py CC2DATASET_PYTHON PYTHON [ARCHIVES], Pythons with cc2dataset, and with pyspark and the wheel (a release build)
+usage: spark.py CC2DATASET_PYTHON PYTHON [ARCHIVES [FOLDER]]
+
+Pythons with cc2dataset, and with pyspark and the wheel (a release build). FOLDER keeps the archives for another time. Each is measured
+as it is, and with a Java that compiles little.
 """
 
-import ctypes
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from pathlib import Path
 ARCHIVES = 32
 PAGES = 10_000
 MASTER = "local[2]"
+JAVA = {"": "as it is", "-XX:TieredStopAtLevel=1": "compiling little"}
 
 #: cc2dataset's own part of a crawl, whose archives are here instead of at Common Crawl.
 THEIRS = """
@@ -41,21 +45,29 @@ recipe = {"collect": {"rules": "cc2dataset"}}
 laion.shards(laion.deduplicate(laion.collect(spark, sys.argv[2:], recipe)), sys.argv[1], recipe)
 """
 
+NOTHING = "from pyspark.sql import SparkSession\nSparkSession.builder.master('local[2]').getOrCreate()"
 
-def measured(python, code, *arguments):
-    """CPU seconds of all processes, and seconds: whoever is left behind becomes a child of this process, and is waited for."""
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+def measured(java, python, code, *arguments):
+    """CPU seconds of all processes, and seconds. A control group (version 2, for which one has to be root) counts them: nobody waits
+    for Spark's Python workers when they end, so no parent's times have theirs."""
+    mounts = [line.split() for line in open("/proc/mounts")]
+    group = Path(next(mount[1] for mount in mounts if mount[2] == "cgroup2")) / f"laion400m-{os.getpid()}"
+    group.mkdir()
     start = time.time()
-    told = {**os.environ, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
-    process = subprocess.Popen([python, "-c", code, *map(str, arguments)], env=told, stderr=subprocess.DEVNULL)
-    cpu = 0.0
-    while True:
-        try:
-            pid, status, usage = os.wait4(-1, 0)
-        except ChildProcessError:
-            return cpu, time.time() - start
-        cpu += usage.ru_utime + usage.ru_stime
-        assert pid != process.pid or os.waitstatus_to_exitcode(status) == 0, status
+    subprocess.run(
+        [python, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python, "JAVA_TOOL_OPTIONS": java},
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
+        check=True,
+    )
+    seconds = time.time() - start
+    while "populated 1" in (group / "cgroup.events").read_text():
+        time.sleep(0.1)
+    used = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+    group.rmdir()
+    return int(used["usage_usec"]) / 1e6, seconds
 
 
 #: Prints the uids of a folder of tables, sorted.
@@ -74,31 +86,42 @@ def uids(python, folder):
     return found.stdout.split()
 
 
-def main(theirs, ours, archives, folder):
+def main(theirs, ours, archives, folder, kept):
     model = next((line.split(": ")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{model or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {MASTER}\n")
-    paths = [folder / f"{seed:05}.warc.wat.gz" for seed in range(archives)]
+    paths = [kept / f"{seed:05}.warc.wat.gz" for seed in range(archives)]
     make = [sys.executable, Path(__file__).with_name("wat.py")]
     with ThreadPool(os.cpu_count()) as pool:
         pool.starmap(
-            lambda seed, path: subprocess.run([*make, path, str(PAGES), str(seed)], check=True, stdout=subprocess.DEVNULL),
+            lambda seed, path: path.exists()
+            or subprocess.run([*make, path, str(PAGES), str(seed)], check=True, stdout=subprocess.DEVNULL),
             enumerate(paths),
         )
     megabytes = sum(path.stat().st_size for path in paths) / 1e6
-    print(f"| {archives} archives, {megabytes:.0f} MB | CPU seconds | seconds |\n|---|---|---|")
+    print(f"| {archives} archives, {megabytes:.0f} MB | Java | CPU seconds | seconds |\n|---|---|---|---|")
+    runs = {
+        "cc2dataset 1.5.0": (theirs, THEIRS, folder / "theirs", *paths),
+        "laion400m.spark": (ours, OURS, folder / "ours", *paths),
+        "Spark's start alone": (ours, NOTHING),
+    }
     cpu = {}
-    for name, python, code in [("cc2dataset 1.5.0", theirs, THEIRS), ("laion400m.spark", ours, OURS)]:
-        cpu[name], seconds = measured(python, code, folder / name, *paths)
-        print(f"| {name} | {cpu[name]:.1f} | {seconds:.0f} |", flush=True)
-    nothing = measured(ours, "from pyspark.sql import SparkSession\nSparkSession.builder.master('local[2]').getOrCreate()")[0]
-    print(f"| Spark's start alone | {nothing:.1f} | |")
-    first, second = cpu.values()
-    there, here = uids(ours, folder / "cc2dataset 1.5.0"), uids(ours, folder / "laion400m.spark/pairs")
+    for java, told in JAVA.items():
+        for output in (folder / "theirs", folder / "ours"):
+            shutil.rmtree(output, ignore_errors=True)
+        for name, run in runs.items():
+            cpu[name, java], seconds = measured(java, *run)
+            print(f"| {name} | {told} | {cpu[name, java]:.1f} | {seconds:.0f} |", flush=True)
+    there, here = uids(ours, folder / "theirs"), uids(ours, folder / "ours/pairs")
     same = there == here and len(set(here)) == len(here)
-    print(f"\nRatio {first / second:.1f}, without Spark's start {(first - nothing) / (second - nothing):.1f}; {len(here):,} pairs, {'the same' if same else 'NOT THE SAME'}")
+    print(f"\n{len(here):,} pairs, {'the same' if same else 'NOT THE SAME'}")
+    for java, told in JAVA.items():
+        first, second, nothing = (cpu[name, java] for name in runs)
+        print(f"Ratio, {told}: {first / second:.1f}, without Spark's start {(first - nothing) / (second - nothing):.1f}")
     assert same
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else ARCHIVES, Path(temporary))
+        archives = int(sys.argv[3]) if len(sys.argv) > 3 else ARCHIVES
+        kept = Path(sys.argv[4] if len(sys.argv) > 4 else temporary)
+        main(sys.argv[1], sys.argv[2], archives, Path(temporary), kept)

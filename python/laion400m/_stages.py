@@ -6,6 +6,8 @@ had them row by row would spend more on its rows than all else takes.
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import os
 import sys
@@ -28,9 +30,9 @@ RANGES_MAX = 4096
 
 #: Pairs of an archive in a range of uids; besides a row for each archive that tells what became of it.
 FOUND = pa.schema([("range", pa.int32()), ("pairs", pa.binary()), ("archive_number", pa.int32()), ("read", pa.string())])
-#: Pairs of a range of uids, each once; and of which archives how many stayed, and how many an earlier run has.
+#: Pairs of a range of uids, each once, and how many; and of which archives how many stayed, and how many an earlier run has.
 UNIQUE = pa.schema(
-    [("range", pa.int32()), ("pairs", pa.binary()), ("archives", pa.list_(pa.int32()))]
+    [("range", pa.int32()), ("pairs", pa.binary()), ("length", pa.int64()), ("archives", pa.list_(pa.int32()))]
     + [(ends, pa.list_(pa.int64())) for ends in ("stayed", "before")]
 )
 #: What a range of uids has of a shard: pairs, of which other ranges have the rest, or the file where it has all of it.
@@ -83,7 +85,7 @@ def unique(found: pa.Table) -> pa.Table:
     """All of a range of uids, deduplicated: :data:`UNIQUE`."""
     pairs, ends = _core.Recipe.deduplicate(found["pairs"].to_pylist())
     archives, stayed, before = zip(*ends) if ends else ([], [], [])
-    return _table([[found["range"][0].as_py()], [pairs], [archives], [stayed], [before]], UNIQUE)
+    return _table([[found["range"][0].as_py()], [pairs], [sum(stayed)], [archives], [stayed], [before]], UNIQUE)
 
 
 def starts(lengths: Iterable[tuple[int, int]]) -> tuple[dict[int, int], int]:
@@ -95,6 +97,11 @@ def starts(lengths: Iterable[tuple[int, int]]) -> tuple[dict[int, int], int]:
     return begin, total
 
 
+def split(starts: Mapping[int, int], total: int, shard_rows: int) -> int:
+    """How many shards no range has all the rows of a shard of: those where ranges begin, and the last one."""
+    return len({place // shard_rows for place in (*starts.values(), total) if place % shard_rows})
+
+
 def cut(unique: pa.Table | pa.RecordBatch, run: str, starts: Mapping[int, int], shard_rows: int) -> pa.Table:
     """Unique pairs cut where shards begin: :data:`CUT`. Whole shards are written, so they need not be carried any more."""
     ranges = zip(unique["range"].to_pylist(), unique["pairs"].to_pylist())
@@ -103,15 +110,21 @@ def cut(unique: pa.Table | pa.RecordBatch, run: str, starts: Mapping[int, int], 
 
 
 def written(cut: pa.Table, run: str) -> pa.Table:
-    """Writes a shard of which these are all parts: :data:`WRITTEN`."""
-    shard = cut["shard"][0].as_py()
-    return _table([[shard], [_core.Recipe.write_pairs(run, shard, cut["pairs"].to_pylist())]], WRITTEN)
+    """Writes a shard of which these are all parts, unless it is written: :data:`WRITTEN`."""
+    shard, file = cut["shard"][0].as_py(), cut["file"][0].as_py()
+    return _table([[shard], [file or _core.Recipe.write_pairs(run, shard, cut["pairs"].to_pylist())]], WRITTEN)
 
 
 def rows(carried: pa.Table | pa.RecordBatch) -> pa.Table:
     """Carried pairs as rows: :data:`PAIR`."""
     pairs = pa.RecordBatchReader.from_stream(_core.Recipe.rows(carried["pairs"].drop_null().to_pylist()))
     return pairs.read_all().cast(PAIR)
+
+
+@functools.cache
+def settle() -> None:
+    """Has Python's collector pass over what is imported: Spark's workers have it look at everything after each task, for 30 ms."""
+    gc.freeze()
 
 
 def _table(columns: Sequence[Any], schema: pa.Schema) -> pa.Table:

@@ -63,7 +63,7 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
     unique = deduplicate(_pairs(collected), _stages.ranges(len(paths))).materialize()
     lengths, stayed, before = list[tuple[int, int]](), Counter[int](), Counter[int]()
     for row in unique.drop_columns(["pairs"]).iter_rows():
-        lengths.append((row["range"], sum(row["stayed"])))
+        lengths.append((row["range"], row["length"]))
         stayed.update(dict(zip(row["archives"], row["stayed"])))
         before.update(dict(zip(row["archives"], row["before"])))
     files = _write_pairs(unique, lengths, folder, opened.shard_rows)
@@ -115,11 +115,7 @@ def _write_pairs(unique: Dataset, lengths: Sequence[tuple[int, int]], run: str, 
     def cut(unique: pa.Table) -> pa.Table:
         return _stages.cut(unique, run, starts, shard_rows)
 
-    parts = unique.map_batches(cut, batch_size=1, batch_format="pyarrow").materialize()
-    whole = parts.map_batches(lambda cut: cut.filter(pc.field("file").is_valid()).drop_columns("pairs"), batch_format="pyarrow")
-    files = whole.take_all()
-    if (missing := -(-total // shard_rows) - len(files)) > 0:
-        rest = parts.map_batches(lambda cut: cut.filter(pc.field("file").is_null()).drop_columns("file"), batch_format="pyarrow")
-        shards = rest.groupby("shard", _stages.ranges(missing))
-        files += shards.map_groups(lambda cut: _stages.written(cut, run), batch_format="pyarrow").take_all()
+    parts = unique.map_batches(cut, batch_size=1, batch_format="pyarrow")
+    shards = parts.groupby("shard", _stages.ranges(_stages.split(starts, total, shard_rows)))
+    files = shards.map_groups(lambda cut: _stages.written(cut, run), batch_format="pyarrow").take_all()
     return [row["file"] for row in sorted(files, key=lambda row: int(row["shard"]))]

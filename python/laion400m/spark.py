@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark import StorageLevel, TaskContext
+from pyspark import TaskContext
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession
@@ -60,10 +60,10 @@ def rows(pairs: DataFrame) -> DataFrame:
 
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
     """Writes unique pairs into ``run/pairs``, in the order of their uids, which spreads the hosts. A row for each shard."""
-    pairs = pairs.persist(StorageLevel.DISK_ONLY)  # they are counted before they are written
+    pairs = pairs.persist()  # they are counted before they are written
     written = _write_pairs(pairs, fspath(run), _stages.opened(recipe).shard_rows)
     pairs.unpersist()
-    return pairs.sparkSession.createDataFrame([(shard,) for shard in range(len(written))], "shard int")
+    return _numbered(pairs.sparkSession, len(written), "shard")
 
 
 def download(shards: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
@@ -105,9 +105,9 @@ def build(
     opened.claim(folder)
     context = spark.sparkContext
     context.setJobDescription(f"laion400m: collect {folder}")
-    collected = _collected(spark, opened).persist(StorageLevel.DISK_ONLY)
+    collected = _collected(spark, opened).persist()
     reads = {row.archive_number: row.read for row in collected.where("read is not null").collect()}
-    unique = deduplicate(_pairs(collected)).persist(StorageLevel.DISK_ONLY)
+    unique = deduplicate(_pairs(collected)).persist()
     ends = unique.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
     totals = ends.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
     ends_of = {row.archives: (row.stayed, row.before) for row in totals}
@@ -117,8 +117,7 @@ def build(
     archives = [(path, reads[number], *ends_of.get(number, (0, 0))) for number, path in enumerate(opened.archives())]
     counts = [opened.finish_pairs(folder, archives, files)]
     context.setJobDescription(f"laion400m: download, embed, filter and pack {folder}")
-    numbered = context.parallelize([(shard,) for shard in range(len(files))], len(files))
-    done = _staged_by(spark.createDataFrame(numbered, "shard int"), folder, opened, STAGES, profile, counters).collect()
+    done = _staged_by(_numbered(spark, len(files), "shard"), folder, opened, STAGES, profile, counters).collect()
     for stage in STAGES:
         counts.append(_stages.added(json.loads(row.counts) for row in done if row.stage == stage))
     context.setJobDescription(f"laion400m: index {folder}")
@@ -144,16 +143,22 @@ def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
     """Rows of pairs, and one for each archive that tells what became of it."""
     sources = _stages.sources(recipe)
     text, folder, ranges = recipe.text(), recipe.folder, _stages.ranges(len(recipe.archives()))
+    named = spark.sparkContext.broadcast(sources)
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        _stages.settle()
         opened = _core.Recipe.parse(text, folder)
         for batch in batches:
-            for number, paths in zip(*(column.to_pylist() for column in batch.columns)):
+            for task in batch.column("task").to_pylist():
+                number, paths = named.value[task]
                 yield from _stages.found(opened, number, paths, ranges).to_batches()
 
-    tasks = spark.sparkContext.parallelize(sources, max(len(sources), 1))
-    named = spark.createDataFrame(tasks, "archive_number int, paths array<string>")
-    return named.mapInArrow(read, from_arrow_schema(_stages.FOUND))
+    return _numbered(spark, len(sources), "task").mapInArrow(read, from_arrow_schema(_stages.FOUND))
+
+
+def _numbered(spark: SparkSession, count: int, column: str) -> DataFrame:
+    """Numbers from 0 on, each a task of its own. Java counts them: from a list, workers of another kind would have to be started."""
+    return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias(column))
 
 
 def _pairs(found: DataFrame) -> DataFrame:
@@ -164,35 +169,37 @@ def _write_pairs(unique: DataFrame, run: str, shard_rows: int) -> list[str]:
     """Writes the shards, and gives what each file is, in order.
 
     A pair's place among all follows from the lengths of the ranges before its own and its place there: no task sees more
-    than a range, and none has to be done twice with the same split for the result to be the same. Only shards that lie in several
-    ranges are shuffled.
+    than a range, and none has to be done twice with the same split for the result to be the same. Only pairs of shards that lie in
+    several ranges are shuffled.
     """
-    length = F.aggregate("stayed", F.lit(0).cast("bigint"), lambda total, stayed: total + stayed)
-    starts, total = _stages.starts((row.range, row.length) for row in unique.select("range", length.alias("length")).collect())
+    lengths = unique.select("range", "length").collect()
+    starts, total = _stages.starts((row.range, row.length) for row in lengths)
     if total == 0:
         return [_core.Recipe.write_pairs(run, 0, [])]
 
     def cut(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        _stages.settle()
         for batch in batches:
             yield from _stages.cut(batch, run, starts, shard_rows).to_batches()
 
     def write(cut: pa.Table) -> pa.Table:
         return _stages.written(cut, run)
 
-    parts = unique.select("range", "pairs").mapInArrow(cut, from_arrow_schema(_stages.CUT)).persist(StorageLevel.DISK_ONLY)
-    files = parts.where("file is not null").select("shard", "file").collect()
-    rest = parts.where("file is null").select("shard", "pairs")
-    if (missing := -(-total // shard_rows) - len(files)) > 0:
-        files += _grouped(rest, "shard", missing, write, _stages.WRITTEN).collect()
-    parts.unpersist()
-    return [row.file for row in sorted(files)]
+    parts = unique.select("range", "pairs").mapInArrow(cut, from_arrow_schema(_stages.CUT))
+    tasks = _stages.split(starts, total, shard_rows)
+    return [row.file for row in sorted(_grouped(parts, "shard", tasks, write, _stages.WRITTEN).collect())]
 
 
 def _grouped(
     rows: DataFrame, column: str, tasks: int, work: Callable[[pa.Table], pa.Table], schema: pa.Schema
 ) -> DataFrame:
     """All rows of each value in one go. Spark's 200 tasks, most of them without rows, would cost more than the work of many archives."""
-    return rows.repartition(_stages.ranges(tasks), column).groupBy(column).applyInArrow(work, from_arrow_schema(schema))
+
+    def settled(group: pa.Table) -> pa.Table:
+        _stages.settle()
+        return work(group)
+
+    return rows.repartition(_stages.ranges(tasks), column).groupBy(column).applyInArrow(settled, from_arrow_schema(schema))
 
 
 def _staged(
@@ -219,6 +226,7 @@ def _staged_by(
     text = (recipe.text(), recipe.folder)
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        _stages.settle()
         for batch in batches:
             for shard in np.asarray(batch.column("shard")).tolist():
                 counts = _stages.shard(text, run, stages, _cards(), shard)
