@@ -7,8 +7,7 @@ import subprocess
 import pytest
 from azure.storage.blob import ContainerClient
 
-import laion400m
-from test_stores import embeddings, files, free_port, lasting, listening
+from test_stores import free_port, listening, same_index, same_run
 
 # Everybody's account, which is built into the emulator and into its clients.
 ACCOUNT = "devstoreaccount1"
@@ -45,23 +44,9 @@ def azure(tmp_path_factory):
 
 def test_a_run_in_azures_store_has_the_bytes_of_one_on_a_disk(azure, program, tmp_path, monkeypatch):
     container, told = azure
-    demo = [program, "demo", "--no-serve", "--quiet", "--pictures", "200", "--web-port", "18474", "-o"]
-    subprocess.run([*demo, tmp_path / "run"], check=True)
-    subprocess.run([*demo, "az://lake/run"], check=True, env={**os.environ, **told})
-    here, there = lasting(files(tmp_path / "run")), lasting(container.files("run"))
-    assert here and here.keys() == there.keys()
-    assert [name for name in here if here[name] != there[name]] == []
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    ours, theirs = (laion400m.load(f"{run}/packages/webdataset", split="train") for run in (tmp_path / "run", "az://lake/run"))
-    assert [row["caption"] for row in ours] == [row["caption"] for row in theirs]
+    same_run(program, tmp_path, container, "az://lake", told, 18474, monkeypatch)
 
 
 def test_long_objects_go_in_parts(azure, program, tmp_path):
     container, told = azure
-    embeddings(tmp_path / "embeddings")
-    index = [program, "index", tmp_path / "embeddings", "--quiet", "-o"]
-    subprocess.run([*index, tmp_path / "index"], check=True)
-    subprocess.run([*index, "az://lake/index"], check=True, env={**os.environ, **told})
-    here, there = files(tmp_path / "index"), container.files("index")
-    assert here == there and max(map(len, there.values())) > 16 << 20
+    same_index(program, tmp_path, container, "az://lake", told)

@@ -5,14 +5,11 @@ Source: https://cloud.google.com/storage/docs/xml-api/reference-headers
 """
 
 import json
-import os
-import subprocess
 
 import pytest
 
-import laion400m
 from faults import Faults
-from test_stores import SEED, Bucket, embeddings, files, lasting, moto  # noqa: F401
+from test_stores import SEED, Bucket, moto, same_index, same_run  # noqa: F401
 
 #: Google's names and S3's.
 NAMES = {"x-goog-copy-source": "x-amz-copy-source", "x-goog-if-generation-match": "If-None-Match"}
@@ -49,24 +46,10 @@ def google(moto, tmp_path_factory):  # noqa: F811
 
 def test_a_run_in_googles_store_has_the_bytes_of_one_on_a_disk(google, program, tmp_path, monkeypatch):
     bucket, told, faults = google
-    demo = [program, "demo", "--no-serve", "--quiet", "--pictures", "200", "--web-port", "18475", "-o"]
-    subprocess.run([*demo, tmp_path / "run"], check=True)
-    subprocess.run([*demo, "gs://lake/run"], check=True, env={**os.environ, **told})
-    here, there = lasting(files(tmp_path / "run")), lasting(bucket.files("run"))
-    assert here and here.keys() == there.keys()
-    assert [name for name in here if here[name] != there[name]] == []
+    same_run(program, tmp_path, bucket, "gs://lake", told, 18475, monkeypatch)
     assert faults.translations == set(NAMES.values()) and sum(faults.failed.values()) >= 5, faults.failed
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    ours, theirs = (laion400m.load(f"{run}/packages/webdataset", split="train") for run in (tmp_path / "run", "gs://lake/run"))
-    assert [row["caption"] for row in ours] == [row["caption"] for row in theirs]
 
 
 def test_long_objects_go_in_parts(google, program, tmp_path):
     bucket, told, _ = google
-    embeddings(tmp_path / "embeddings")
-    index = [program, "index", tmp_path / "embeddings", "--quiet", "-o"]
-    subprocess.run([*index, tmp_path / "index"], check=True)
-    subprocess.run([*index, "gs://lake/index"], check=True, env={**os.environ, **told})
-    here, there = files(tmp_path / "index"), bucket.files("index")
-    assert here == there and max(map(len, there.values())) > 16 << 20
+    same_index(program, tmp_path, bucket, "gs://lake", told)

@@ -93,6 +93,30 @@ def lasting(found: dict[str, bytes]) -> dict[str, bytes]:
     return {name: content for name, content in found.items() if not passing(name)}
 
 
+def same_run(program, folder: Path, store, address: str, told: dict[str, str], port: int, monkeypatch) -> None:
+    """Asserts that a demo's run in a store has the bytes of one on the disk, and that the loader reads it there."""
+    demo = [program, "demo", "--no-serve", "--quiet", "--pictures", "200", "--web-port", str(port), "-o"]
+    subprocess.run([*demo, folder / "run"], check=True)
+    subprocess.run([*demo, f"{address}/run"], check=True, env={**os.environ, **told})
+    here, there = lasting(files(folder / "run")), lasting(store.files("run"))
+    assert here and here.keys() == there.keys()
+    assert [name for name in here if here[name] != there[name]] == []
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = (laion400m.load(f"{run}/packages/webdataset", split="train") for run in (folder / "run", f"{address}/run"))
+    assert [row["caption"] for row in ours] == [row["caption"] for row in theirs]
+
+
+def same_index(program, folder: Path, store, address: str, told: dict[str, str]) -> None:
+    """Asserts that an index with an object that is longer than a part has the bytes of one on the disk."""
+    embeddings(folder / "embeddings")
+    index = [program, "index", folder / "embeddings", "--quiet", "-o"]
+    subprocess.run([*index, folder / "index"], check=True)
+    subprocess.run([*index, f"{address}/index"], check=True, env={**os.environ, **told})
+    here, there = files(folder / "index"), store.files("index")
+    assert here == there and max(map(len, there.values())) > 16 << 20
+
+
 class Watch:
     """Looks again and again what is there, and keeps every length and hash an object was ever seen with."""
 

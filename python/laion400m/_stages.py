@@ -98,7 +98,7 @@ def starts(lengths: Iterable[tuple[int, int]]) -> tuple[dict[int, int], int]:
 
 
 def split(starts: Mapping[int, int], total: int, shard_rows: int) -> int:
-    """How many shards no range has all the rows of a shard of: those where ranges begin, and the last one."""
+    """How many shards no range can write: those in which another range begins, and the last one, if it is not full."""
     return len({place // shard_rows for place in (*starts.values(), total) if place % shard_rows})
 
 
