@@ -1,6 +1,8 @@
 //! Files that appear whole or not at all.
 
+use std::fs::TryLockError;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -41,8 +43,9 @@ impl FileEntry {
 /// offset in a fifth less time. Little enough to stay in the processor's cache.
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// A file under a temporary name. Dropped unpublished, it is removed; killed unpublished, the next run overwrites it. What is
-/// to be an object of a store is a file of this machine until it is published.
+/// A file under a temporary name, which several processes that write the same have each for itself. Dropped unpublished, it is
+/// removed; killed unpublished, the next run overwrites it. What is to be an object of a store is a file of this machine until it is
+/// published.
 #[derive(Debug)]
 pub struct Draft {
     file: fs::File,
@@ -64,8 +67,10 @@ impl Draft {
             (fs::File::from_parts(files::unnamed(path)?, path), None)
         } else {
             fs::create_dir_all(folder)?;
-            let temporary = folder.join(format!(".{name}.tmp"));
-            (fs::File::create(&temporary)?, Some(temporary))
+            let open = |path: &Path| fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
+            let (file, temporary) = temporary(folder, name, open)?;
+            file.set_len(0)?;
+            (file, Some(temporary))
         };
         Ok(Self { file, buffer: Vec::new(), temporary, path: path.into(), crc: 0, bytes: 0, published: false })
     }
@@ -147,6 +152,35 @@ impl Drop for Draft {
             let _ = fs::remove_file(temporary); // nobody is left to tell
         }
     }
+}
+
+/// Opens what will have this name in a folder under one that nobody else writes at the moment: the lock stays as long as it is open.
+/// What a killed process left is taken over, for its lock is gone; `open` must not clear it.
+pub(crate) fn temporary(
+    folder: &Path,
+    name: &str,
+    open: impl Fn(&Path) -> io::Result<fs::File>,
+) -> io::Result<(fs::File, PathBuf)> {
+    let mut number = 0;
+    loop {
+        let path = folder.join(if number == 0 { format!(".{name}.tmp") } else { format!(".{name}.{number}.tmp") });
+        let file = open(&path)?;
+        match file.try_lock() {
+            Ok(()) if is_at(&file, &path)? => return Ok((file, path)),
+            Ok(()) => {} // published by another process after it was opened here
+            Err(TryLockError::WouldBlock) => number += 1,
+            // Without locks nobody can tell whether another one is writing.
+            Err(TryLockError::Error(_)) => {
+                let path = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+                return Ok((open(&path)?, path));
+            }
+        }
+    }
+}
+
+fn is_at(file: &fs::File, path: &Path) -> io::Result<bool> {
+    let (here, there) = (file.metadata()?, fs::metadata(path));
+    Ok(there.is_ok_and(|there| (here.dev(), here.ino()) == (there.dev(), there.ino())))
 }
 
 fn split(path: &Path) -> Result<(&Path, &str)> {
@@ -372,6 +406,23 @@ mod tests {
         draft.write_all(b"half").expect("room");
         drop(draft);
         assert_eq!(fs::read_dir(path.parent().expect("a folder")).expect("the folder").count(), 0);
+    }
+
+    #[test]
+    fn who_writes_the_same_at_once_is_not_in_the_way() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file.bin");
+        fs::write(folder.path().join(".file.bin.tmp"), "of a killed process").expect("room");
+        let drafts = ["first", "second one", "third"].map(|content| {
+            let mut draft = Draft::create(&path).expect("a new file");
+            draft.write_all(content.as_bytes()).expect("room");
+            (draft, content)
+        });
+        for (draft, content) in drafts {
+            assert_eq!(draft.publish().expect("published").bytes, content.len() as u64);
+            assert_eq!(fs::read_to_string(&path).expect("whole"), content);
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod reader;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::carried::{self, Object};
 use crate::files;
 use crate::proto::{self, Feature};
-use crate::publish::{Draft, publish};
+use crate::publish::{Draft, publish, temporary};
 use crate::row::Row;
 use crate::schema::ImageRow;
 use crate::table::{TableWriter, beside, joined, snappy, write_error};
@@ -212,17 +212,27 @@ struct Folder {
     temporary: PathBuf,
     path: PathBuf,
     files: Vec<FileEntry>,
+    /// Keeps others out of it.
+    _lock: Option<fs::File>,
 }
 
 impl Folder {
     fn create(folder: &Path, id: ShardId) -> Result<Self> {
         let path = folder.join(id.to_string());
-        let temporary = if files::is_remote(folder) { path.clone() } else { folder.join(format!(".{id}.tmp")) };
-        if files::exists(&temporary)? {
-            files::remove_dir_all(&temporary)?;
+        if files::is_remote(folder) {
+            if files::exists(&path)? {
+                files::remove_dir_all(&path)?;
+            }
+            return Ok(Self { temporary: path.clone(), path, files: Vec::new(), _lock: None });
         }
-        files::create_dir_all(&temporary)?;
-        Ok(Self { temporary, path, files: Vec::new() })
+        let (lock, temporary) = temporary(folder, &id.to_string(), |path| {
+            fs::create_dir_all(path)?;
+            fs::File::open(path)
+        })?;
+        for left in fs::read_dir(&temporary)? {
+            fs::remove_file(left?.path())?;
+        }
+        Ok(Self { temporary, path, files: Vec::new(), _lock: Some(lock) })
     }
 
     fn push(&mut self, name: String, content: &[u8]) -> Result<()> {
@@ -232,11 +242,16 @@ impl Folder {
     }
 
     fn publish(self) -> Result<Vec<FileEntry>> {
-        if self.temporary != self.path {
-            if self.path.exists() {
-                fs::remove_dir_all(&self.path)?;
+        while self.temporary.exists() && self.temporary != self.path {
+            match fs::remove_dir_all(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
             }
-            fs::rename(&self.temporary, &self.path)?;
+            match fs::rename(&self.temporary, &self.path) {
+                // Another process has published it in between.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                renamed => renamed?,
+            }
         }
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         Ok(self.files.into_iter().map(|file| file.below(&name)).collect())
