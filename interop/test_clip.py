@@ -56,6 +56,15 @@ def test_eight_bits_come_close(embedded, library):
     assert changed < 0.02
 
 
+def test_with_few_bits_the_library_need_not_be_named(embedded, library):
+    (file,) = library.glob("libonnxruntime.so*")
+    named, found = (embedded(*told, "--precision", "int8", environment=environment) for told, environment in [
+        (("--onnxruntime", library), {}),
+        ((), {"ORT_DYLIB_PATH": str(file)}),
+    ])
+    assert np.array_equal(named[0], found[0]) and np.array_equal(named[1], found[1])
+
+
 def test_sixteen_bits_come_closer(embedded, library):
     exact, half = embedded(), embedded("--onnxruntime", library, "--precision", "float16")
     assert cosines(exact[0], half[0]).min() > 0.9999 and cosines(exact[1], half[1]).min() > 0.9999
@@ -98,7 +107,8 @@ def test_the_recipe_says_how_many_bits(program, library, tmp_path):
 def test_what_is_missing_is_named(program, run, library, tmp_path):
     def told(*options):
         command = [program, "embed", run / "packages/webdataset", "-o", tmp_path / "none", *options]
-        run_ = subprocess.run(command, env=os.environ | {"HF_HOME": str(tmp_path)}, capture_output=True, text=True)
+        environment = os.environ | {"HF_HOME": str(tmp_path), "VIRTUAL_ENV": str(tmp_path)}
+        run_ = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert run_.returncode == 2
         return run_.stderr
 

@@ -14,10 +14,12 @@ use pipeline::filter::{Head, Scorers};
 use crate::cli;
 
 /// Opens the model that the options name, to embed what is kept: the included model by a library only where it was asked
-/// for, so that a demo has the same bytes wherever it runs.
+/// for, so that a demo has the same bytes wherever it runs, or where nothing else computes with so few bits.
 pub(crate) fn open(options: &cli::Model) -> Result<Arc<dyn Embedder>> {
-    let asked =
-        options.model != "tiny" || options.computer.onnxruntime.is_some() || !options.computer.device.0.is_empty();
+    let asked = options.model != "tiny"
+        || options.computer.onnxruntime.is_some()
+        || !options.computer.device.0.is_empty()
+        || precision(options) != Precision::Float32;
     open_with(options, if asked { runtime(options.computer.onnxruntime.as_deref())? } else { None })
 }
 
