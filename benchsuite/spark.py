@@ -3,7 +3,7 @@
 usage: spark.py CC2DATASET_PYTHON PYTHON [ARCHIVES [FOLDER]]
 
 Pythons with cc2dataset, and with pyspark and the wheel (a release build). FOLDER keeps the archives for another time. Each is measured
-as it is, and with a Java that compiles little.
+as it is, and with a Java that compiles little and tidies up with one thread.
 """
 
 import os
@@ -19,7 +19,7 @@ from pathlib import Path
 ARCHIVES = 32
 PAGES = 10_000
 MASTER = "local[2]"
-JAVA = {"": "as it is", "-XX:TieredStopAtLevel=1": "compiling little"}
+JAVA = {"": "as it is", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC": "doing little"}
 
 #: cc2dataset's own part of a crawl, whose archives are here instead of at Common Crawl.
 THEIRS = """
@@ -42,7 +42,7 @@ from laion400m import spark as laion
 
 spark = SparkSession.builder.master("local[2]").config("spark.driver.memory", "4G").getOrCreate()
 recipe = {"collect": {"rules": "cc2dataset"}}
-laion.shards(laion.deduplicate(laion.collect(spark, sys.argv[2:], recipe)), sys.argv[1], recipe)
+laion.shards(laion.collect(spark, sys.argv[2:], recipe), sys.argv[1], recipe)
 """
 
 NOTHING = "from pyspark.sql import SparkSession\nSparkSession.builder.master('local[2]').getOrCreate()"

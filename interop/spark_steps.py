@@ -17,6 +17,7 @@ for of in ("worker", "executor"):
     settings |= {f"spark.{of}.resource.gpu.amount": "1", f"spark.{of}.resource.gpu.discoveryScript": cards}
 spark = SparkSession.builder.master(master).config(map=settings).getOrCreate()
 print(json.dumps({"application": spark.sparkContext.applicationId}), flush=True)
+# Shards are of each pair once, whether they come from collected pairs, as in spark_build.py, or from unique ones.
 pairs = laion.deduplicate(laion.collect(spark, ["s3://engines/crawl/*.warc.wat.gz"], recipe))
 shards = laion.shards(pairs, run, recipe)
 told = {"download": laion.download(shards, run, recipe)}

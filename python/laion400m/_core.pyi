@@ -1,6 +1,9 @@
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = [
     "Access",
@@ -12,9 +15,17 @@ __all__ = [
     "Rows",
     "Shards",
     "Stream",
+    "cut",
+    "deduplicate",
+    "earlier",
+    "ends",
     "merge",
+    "rows",
     "run",
+    "write_pairs",
 ]
+
+Bytes = npt.NDArray[np.uint8]
 
 class DamagedError(Exception): ...
 
@@ -75,6 +86,20 @@ class Dataset:
 class Rows:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
+def earlier(tables: Sequence[str | os.PathLike[str]], ranges: int) -> Rows: ...
+def ends(groups: Sequence[tuple[int, Sequence[tuple[Bytes]]]]) -> Rows: ...
+def deduplicate(groups: Sequence[tuple[int, Sequence[tuple[Bytes, Bytes]]]]) -> Rows: ...
+def cut(
+    run: str | os.PathLike[str],
+    groups: Sequence[tuple[int, Sequence[tuple[Bytes, Bytes]]]],
+    starts: Mapping[int, int],
+    shard_rows: int,
+) -> Rows: ...
+def write_pairs(
+    run: str | os.PathLike[str], groups: Sequence[tuple[int, Sequence[tuple[Bytes | None, Bytes | None, str | None]]]]
+) -> Rows: ...
+def rows(parcels: Sequence[tuple[Bytes, Bytes]]) -> Rows: ...
+
 @final
 class Recipe:
     @staticmethod
@@ -88,20 +113,8 @@ class Recipe:
     def shard_rows(self) -> int: ...
     def archives(self) -> list[str]: ...
     def claim(self, run: str | os.PathLike[str]) -> None: ...
-    def collect(self, archive: str | os.PathLike[str], number: int, ranges: int) -> tuple[list[bytes], str]: ...
+    def collect(self, archive: str | os.PathLike[str], number: int, ranges: int) -> Rows: ...
     def earlier_tables(self) -> list[str]: ...
-    @staticmethod
-    def earlier(tables: Sequence[str | os.PathLike[str]], ranges: int) -> list[bytes]: ...
-    @staticmethod
-    def deduplicate(carried: Sequence[bytes]) -> tuple[bytes, list[tuple[int, int, int]]]: ...
-    @staticmethod
-    def cut(
-        run: str | os.PathLike[str], carried: bytes, first: int, shard_rows: int
-    ) -> list[tuple[int, bytes | None, str | None]]: ...
-    @staticmethod
-    def rows(carried: Sequence[bytes]) -> Rows: ...
-    @staticmethod
-    def write_pairs(run: str | os.PathLike[str], shard: int, carried: Sequence[bytes]) -> str: ...
     def finish_pairs(
         self,
         run: str | os.PathLike[str],

@@ -1,20 +1,22 @@
 """What engines share: settings, how pairs go from task to task, and what a task does with an archive or a shard.
 
 Pairs are bytes on their way, those of one archive and one range of uids together, and only Rust looks into them: an engine that
-had them row by row would spend more on its rows than all else takes.
+had them row by row would spend more on its rows than all else takes. What is equal is found by uids alone.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
+import glob
+import importlib.util
 import json
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from laion400m import _core
@@ -23,26 +25,30 @@ Path = str | PathLike[str]
 #: A recipe: a file, its content, or nothing for that of LAION-400M.
 Settings = Path | Mapping[str, Any] | None
 Counters = dict[str, int]
+#: What a task does with rows that it has all of.
+Work = Callable[[Iterable[pa.RecordBatch]], pa.Table]
 
 STAGES = ("download", "embed", "filter", "pack")
 #: Most ranges of uids. A task holds the pairs of one in memory; at first there are as many as archives.
 RANGES_MAX = 4096
 
-#: Pairs of an archive in a range of uids; besides a row for each archive that tells what became of it.
-FOUND = pa.schema([("range", pa.int32()), ("pairs", pa.binary()), ("archive_number", pa.int32()), ("read", pa.string())])
-#: Pairs of a range of uids, each once, and how many; and of which archives how many stayed, and how many an earlier run has.
-UNIQUE = pa.schema(
-    [("range", pa.int32()), ("pairs", pa.binary()), ("length", pa.int64()), ("archives", pa.list_(pa.int32()))]
-    + [(ends, pa.list_(pa.int64())) for ends in ("stayed", "before")]
-)
+
+def _table(rows: _core.Rows) -> pa.Table:
+    # Not of Python's values: for those pyarrow would import pandas, which takes longer than a small archive.
+    return pa.RecordBatchReader.from_stream(rows).read_all()
+
+
+#: What a task finds: pairs of a range of uids (whose they are and their uids, and the rest), and what became of its archive.
+FOUND: pa.Schema = _table(_core.earlier([], 1)).schema
+#: How many pairs of a range of uids stay; and of which archives how many, and how many an earlier run has.
+ENDS: pa.Schema = _table(_core.ends([])).schema
+#: Pairs of a range of uids.
+PAIRS: pa.Schema = _table(_core.deduplicate([])).schema
 #: What a range of uids has of a shard: pairs, of which other ranges have the rest, or the file where it has all of it.
-CUT = pa.schema([("shard", pa.int32()), ("pairs", pa.binary()), ("file", pa.string())])
-WRITTEN = pa.schema([("shard", pa.int32()), ("file", pa.string())])
+CUT: pa.Schema = _table(_core.cut("", [], {}, 1)).schema
+WRITTEN: pa.Schema = _table(_core.write_pairs("", [])).schema
 #: A pair, with the columns of ``pairs/``.
-PAIR = pa.schema(
-    [*((name, pa.string()) for name in ("uid", "url", "caption", "page_url", "license", "license_evidence", "language", "archive"))]
-    + [("record_offset", pa.int64()), ("link_path", pa.string()), ("source", pa.string())]
-)
+PAIR: pa.Schema = _table(_core.rows([])).schema
 
 
 def opened(recipe: Settings, archives: Sequence[str] | None = None) -> _core.Recipe:
@@ -71,21 +77,17 @@ def sources(recipe: _core.Recipe) -> list[tuple[int | None, list[str]]]:
 
 def found(recipe: _core.Recipe, number: int | None, paths: Sequence[str], ranges: int) -> pa.Table:
     """What a task finds in its sources: :data:`FOUND`."""
-    if number is None:
-        carried, reads = recipe.earlier(paths, ranges), []
-    else:
-        carried, read = recipe.collect(paths[0], number, ranges)
-        reads = [read]
-    ranged = [(place, pairs, number, None) for place, pairs in enumerate(carried) if pairs]
-    rows = [*ranged, *((None, None, number, read) for read in reads)]
-    return _table(list(zip(*rows)) or [[]] * len(FOUND), FOUND)
+    return _table(_core.earlier(paths, ranges) if number is None else recipe.collect(paths[0], number, ranges))
 
 
-def unique(found: pa.Table) -> pa.Table:
-    """All of a range of uids, deduplicated: :data:`UNIQUE`."""
-    pairs, ends = _core.Recipe.deduplicate(found["pairs"].to_pylist())
-    archives, stayed, before = zip(*ends) if ends else ([], [], [])
-    return _table([[found["range"][0].as_py()], [pairs], [sum(stayed)], [archives], [stayed], [before]], UNIQUE)
+def ends(uids: Iterable[pa.RecordBatch]) -> pa.Table:
+    """What becomes of pairs, of which these are the ranges and all uids: :data:`ENDS`."""
+    return _table(_core.ends(_grouped(uids)))
+
+
+def unique(pairs: Iterable[pa.RecordBatch]) -> pa.Table:
+    """All of ranges of uids, each pair once: :data:`PAIRS`."""
+    return _table(_core.deduplicate(_grouped(pairs)))
 
 
 def starts(lengths: Iterable[tuple[int, int]]) -> tuple[dict[int, int], int]:
@@ -102,23 +104,24 @@ def split(starts: Mapping[int, int], total: int, shard_rows: int) -> int:
     return len({place // shard_rows for place in (*starts.values(), total) if place % shard_rows})
 
 
-def cut(unique: pa.Table | pa.RecordBatch, run: str, starts: Mapping[int, int], shard_rows: int) -> pa.Table:
-    """Unique pairs cut where shards begin: :data:`CUT`. Whole shards are written, so they need not be carried any more."""
-    ranges = zip(unique["range"].to_pylist(), unique["pairs"].to_pylist())
-    parts = [part for number, pairs in ranges for part in _core.Recipe.cut(run, pairs, starts[number], shard_rows)]
-    return _table(list(zip(*parts)) or [[]] * len(CUT), CUT)
+def cut(pairs: Iterable[pa.RecordBatch], run: str, starts: Mapping[int, int], shard_rows: int) -> pa.Table:
+    """All of ranges of uids, each pair once, cut where shards begin: :data:`CUT`. Whole shards are written, and not carried any more."""
+    return _table(_core.cut(run, _grouped(pairs), starts, shard_rows))
 
 
-def written(cut: pa.Table, run: str) -> pa.Table:
-    """Writes a shard of which these are all parts, unless it is written: :data:`WRITTEN`."""
-    shard, file = cut["shard"][0].as_py(), cut["file"][0].as_py()
-    return _table([[shard], [file or _core.Recipe.write_pairs(run, shard, cut["pairs"].to_pylist())]], WRITTEN)
+def written(cut: Iterable[pa.RecordBatch], run: str) -> pa.Table:
+    """Writes shards of which these are all parts, unless they are written: :data:`WRITTEN`."""
+    return _table(_core.write_pairs(run, _grouped(cut)))
+
+
+def nothing(run: str) -> list[str]:
+    """Writes a shard without pairs, the only one of a run that has none; the file it became."""
+    return list(_table(_core.write_pairs(run, [(0, [])]))["file"].to_pylist())
 
 
 def rows(carried: pa.Table | pa.RecordBatch) -> pa.Table:
     """Carried pairs as rows: :data:`PAIR`."""
-    pairs = pa.RecordBatchReader.from_stream(_core.Recipe.rows(carried["pairs"].drop_null().to_pylist()))
-    return pairs.read_all().cast(PAIR)
+    return _table(_core.rows(list(zip(_values(carried["uids"]), _values(carried["pairs"])))))
 
 
 @functools.cache
@@ -127,8 +130,20 @@ def settle() -> None:
     gc.freeze()
 
 
-def _table(columns: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema)], schema)
+def _grouped(rows: Iterable[pa.RecordBatch]) -> list[tuple[int, list[Any]]]:
+    """Rows by the number in their first column, in its order; of each the other columns."""
+    groups = dict[int, list[Any]]()
+    for batch in rows:
+        for number, *values in zip(*map(_values, batch.columns)):
+            groups.setdefault(number, []).append(tuple(values))
+    return sorted(groups.items())
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Values for Python, and bytes where they are."""
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        return list(column.to_pylist())
+    return [np.frombuffer(value.as_buffer(), np.uint8) if value.is_valid else None for value in column]
 
 
 #: What a worker has opened, by recipe, run, stages and cards: the model among it.
@@ -140,10 +155,18 @@ def shard(recipe: tuple[str, str], run: str, stages: Sequence[str], cards: Seque
     CUDA devices that the engine gave the task."""
     key = (recipe, run, tuple(stages), tuple(cards))
     if key not in _here:
-        # The library that computes is looked for in the active environment. A worker runs in one without being told.
-        os.environ.setdefault("VIRTUAL_ENV", sys.prefix)
+        _tell_library()
         _here[key] = _core.Recipe.parse(*recipe).shards(run, stages, cards)
     return [_here[key].stage(stage, number) for stage in stages]
+
+
+def _tell_library() -> None:
+    """Tells which library computes: that of this Python, wherever its packages are."""
+    package = importlib.util.find_spec("onnxruntime")
+    if "ORT_DYLIB_PATH" not in os.environ and package and package.origin:
+        libraries = sorted(glob.glob(f"{glob.escape(os.path.dirname(package.origin))}/capi/libonnxruntime.*"))
+        if libraries:
+            os.environ["ORT_DYLIB_PATH"] = libraries[-1]
 
 
 def added(counts: Iterable[dict[str, Any]]) -> str:

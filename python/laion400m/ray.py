@@ -25,7 +25,7 @@ import ray.data
 from ray.data import Dataset
 
 from laion400m import _core, _stages
-from laion400m._stages import STAGES, Path, Settings
+from laion400m._stages import STAGES, Path, Settings, Work
 
 
 def collect(paths: Sequence[Path], recipe: Settings = None) -> Dataset:
@@ -41,7 +41,7 @@ def deduplicate(pairs: Dataset, partitions: int | None = None) -> Dataset:
 
     ``partitions`` are those of Ray's shuffle.
     """
-    return pairs.groupby("range", partitions).map_groups(_stages.unique, batch_format="pyarrow")
+    return _grouped(pairs, "range", partitions, _stages.unique)
 
 
 def rows(pairs: Dataset) -> Dataset:
@@ -60,13 +60,13 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
     collected = _collected(opened).materialize()
     reads = {row["archive_number"]: row["read"] for row in collected.map_batches(_told, batch_format="pyarrow").take_all()}
     paths = opened.archives()
-    unique = deduplicate(_pairs(collected), _stages.ranges(len(paths))).materialize()
+    pairs, ranges = _pairs(collected), _stages.ranges(len(paths))
     lengths, stayed, before = list[tuple[int, int]](), Counter[int](), Counter[int]()
-    for row in unique.drop_columns(["pairs"]).iter_rows():
+    for row in _grouped(pairs.select_columns(["range", "uids"]), "range", ranges, _stages.ends).iter_rows():
         lengths.append((row["range"], row["length"]))
         stayed.update(dict(zip(row["archives"], row["stayed"])))
         before.update(dict(zip(row["archives"], row["before"])))
-    files = _write_pairs(unique, lengths, folder, opened.shard_rows)
+    files = _write_pairs(pairs, ranges, lengths, folder, opened.shard_rows)
     archives = [(path, reads[number], stayed[number], before[number]) for number, path in enumerate(paths)]
     counts = [opened.finish_pairs(folder, archives, files)]
     text = (opened.text(), opened.folder)
@@ -76,8 +76,15 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
         cards = range(len(ray.get_gpu_ids()))  # Ray hides the others
         return pa.table({"stage": list(STAGES), "counts": _stages.shard(text, folder, STAGES, cards, number)})
 
+    class Actor:
+        """Keeps its card and the model on it: Ray gives up the worker of a task that had one."""
+
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            return work(batch)
+
     numbers = ray.data.range(len(files), override_num_blocks=len(files))
-    done = numbers.map_batches(work, batch_size=1, batch_format="pyarrow", **resources).take_all()
+    working = Actor if "num_gpus" in resources else work
+    done = numbers.map_batches(working, batch_size=1, batch_format="pyarrow", **resources).take_all()
     for stage in STAGES:
         counts.append(_stages.added(json.loads(row["counts"]) for row in done if row["stage"] == stage))
     return dict(json.loads(opened.finish(folder, counts)))
@@ -102,20 +109,22 @@ def _told(found: pa.Table) -> pa.Table:
 
 
 def _pairs(found: Dataset) -> Dataset:
-    pairs = lambda rows: rows.filter(pc.field("read").is_null()).select(["range", "pairs"])
+    pairs = lambda rows: rows.filter(pc.field("read").is_null()).select(_stages.PAIRS.names)
     return found.map_batches(pairs, batch_format="pyarrow")
 
 
-def _write_pairs(unique: Dataset, lengths: Sequence[tuple[int, int]], run: str, shard_rows: int) -> list[str]:
+def _write_pairs(pairs: Dataset, ranges: int, lengths: Sequence[tuple[int, int]], run: str, shard_rows: int) -> list[str]:
     """Writes the shards, and gives what each file is, in order."""
     starts, total = _stages.starts(lengths)
     if total == 0:
-        return [_core.Recipe.write_pairs(run, 0, [])]
+        return _stages.nothing(run)
 
-    def cut(unique: pa.Table) -> pa.Table:
-        return _stages.cut(unique, run, starts, shard_rows)
-
-    parts = unique.map_batches(cut, batch_size=1, batch_format="pyarrow")
-    shards = parts.groupby("shard", _stages.ranges(_stages.split(starts, total, shard_rows)))
-    files = shards.map_groups(lambda cut: _stages.written(cut, run), batch_format="pyarrow").take_all()
+    parts = _grouped(pairs, "range", ranges, lambda pairs: _stages.cut(pairs, run, starts, shard_rows))
+    tasks = _stages.ranges(_stages.split(starts, total, shard_rows))
+    files = _grouped(parts, "shard", tasks, lambda cut: _stages.written(cut, run)).take_all()
     return [row["file"] for row in sorted(files, key=lambda row: int(row["shard"]))]
+
+
+def _grouped(rows: Dataset, column: str, tasks: int | None, work: Work) -> Dataset:
+    """Works on all rows of each number in one go."""
+    return rows.groupby(column, tasks).map_groups(lambda group: work(group.to_batches()), batch_format="pyarrow")

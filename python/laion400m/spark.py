@@ -7,7 +7,7 @@
 or step by step:
 
     pairs = laion.collect(spark, ["s3://commoncrawl/crawl-data/.../*.warc.wat.gz"])     # laion.rows(pairs) has a row for each
-    shards = laion.shards(laion.deduplicate(pairs), "s3://bucket/run")                  # run/pairs, a row for each shard
+    shards = laion.shards(pairs, "s3://bucket/run")                                     # run/pairs, a row for each shard
     for stage in (laion.download, laion.embed, laion.filter, laion.pack):
         stage(shards, "s3://bucket/run").show()                                         # what became of the rows
 
@@ -18,7 +18,7 @@ and is the same whoever writes it. The run folder is an address that all executo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import fspath
 from typing import Any
 
@@ -32,7 +32,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from laion400m import _core, _stages
-from laion400m._stages import STAGES, Counters, Path, Settings
+from laion400m._stages import STAGES, Counters, Path, Settings, Work
 
 
 def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None) -> DataFrame:
@@ -40,12 +40,14 @@ def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None)
 
     ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
     """
-    return _pairs(_collected(spark, _stages.opened(recipe, [fspath(path) for path in paths])))
+    opened = _stages.opened(recipe, [fspath(path) for path in paths])
+    return _pairs(_collected(spark, opened), opened)
 
 
 def deduplicate(pairs: DataFrame) -> DataFrame:
     """Each pair once: of equal ones that of the first archive, there the first. Those of a range of uids are together."""
-    return _grouped(pairs, "range", pairs.rdd.getNumPartitions(), _stages.unique, _stages.UNIQUE)
+    ranges = _ranges(pairs)
+    return _ranged(_grouped(pairs, "range", ranges, _stages.unique, _stages.PAIRS), ranges)
 
 
 def rows(pairs: DataFrame) -> DataFrame:
@@ -59,9 +61,10 @@ def rows(pairs: DataFrame) -> DataFrame:
 
 
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
-    """Writes unique pairs into ``run/pairs``, in the order of their uids, which spreads the hosts. A row for each shard."""
-    pairs = pairs.persist()  # they are counted before they are written
-    written = _write_pairs(pairs, fspath(run), _stages.opened(recipe).shard_rows)
+    """Writes pairs into ``run/pairs``, each once as :func:`deduplicate` has it, in the order of their uids, which spreads the hosts. A
+    row for each shard."""
+    pairs = pairs.persist()  # what stays is counted before it is written
+    written = _write_pairs(pairs, _ends(pairs), fspath(run), _stages.opened(recipe).shard_rows)
     pairs.unpersist()
     return _numbered(pairs.sparkSession, len(written), "shard")
 
@@ -107,12 +110,13 @@ def build(
     context.setJobDescription(f"laion400m: collect {folder}")
     collected = _collected(spark, opened).persist()
     reads = {row.archive_number: row.read for row in collected.where("read is not null").collect()}
-    unique = deduplicate(_pairs(collected)).persist()
-    ends = unique.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
-    totals = ends.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
+    pairs = _pairs(collected, opened)
+    ends = _ends(pairs).persist()
+    by_archive = ends.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
+    totals = by_archive.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
     ends_of = {row.archives: (row.stayed, row.before) for row in totals}
-    files = _write_pairs(unique, folder, opened.shard_rows)
-    unique.unpersist()
+    files = _write_pairs(pairs, ends, folder, opened.shard_rows)
+    ends.unpersist()
     collected.unpersist()
     archives = [(path, reads[number], *ends_of.get(number, (0, 0))) for number, path in enumerate(opened.archives())]
     counts = [opened.finish_pairs(folder, archives, files)]
@@ -161,45 +165,61 @@ def _numbered(spark: SparkSession, count: int, column: str) -> DataFrame:
     return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias(column))
 
 
-def _pairs(found: DataFrame) -> DataFrame:
-    return found.where("read is null").select("range", "pairs")
+def _pairs(found: DataFrame, recipe: _core.Recipe) -> DataFrame:
+    return _ranged(found.where("read is null"), _stages.ranges(len(recipe.archives())))
 
 
-def _write_pairs(unique: DataFrame, run: str, shard_rows: int) -> list[str]:
+def _ranged(pairs: DataFrame, ranges: int) -> DataFrame:
+    """Pairs that tell how many ranges of uids there are, for whoever works on each."""
+    return pairs.select(F.col("range").alias("range", metadata={"ranges": ranges}), "uids", "pairs")
+
+
+def _ranges(pairs: DataFrame) -> int:
+    return int(pairs.schema["range"].metadata["ranges"])
+
+
+def _ends(pairs: DataFrame) -> DataFrame:
+    """What becomes of the pairs of each range of uids. The uids alone are looked at, a tenth of the bytes."""
+    uids = pairs.select("range", "uids")
+    return _grouped(uids, "range", _few(pairs.sparkSession, _ranges(pairs)), _stages.ends, _stages.ENDS)
+
+
+def _few(spark: SparkSession, tasks: int) -> int:
+    """Tasks with as little to do as these are put together, but for what all processors need."""
+    return min(tasks, max(tasks // 8, spark.sparkContext.defaultParallelism))
+
+
+def _write_pairs(pairs: DataFrame, ends: DataFrame, run: str, shard_rows: int) -> list[str]:
     """Writes the shards, and gives what each file is, in order.
 
     A pair's place among all follows from the lengths of the ranges before its own and its place there: no task sees more
     than a range, and none has to be done twice with the same split for the result to be the same. Only pairs of shards that lie in
     several ranges are shuffled.
     """
-    lengths = unique.select("range", "length").collect()
+    lengths = ends.select("range", "length").collect()
     starts, total = _stages.starts((row.range, row.length) for row in lengths)
     if total == 0:
-        return [_core.Recipe.write_pairs(run, 0, [])]
+        return _stages.nothing(run)
 
-    def cut(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        _stages.settle()
-        for batch in batches:
-            yield from _stages.cut(batch, run, starts, shard_rows).to_batches()
+    def cut(pairs: Iterable[pa.RecordBatch]) -> pa.Table:
+        return _stages.cut(pairs, run, starts, shard_rows)
 
-    def write(cut: pa.Table) -> pa.Table:
+    def write(cut: Iterable[pa.RecordBatch]) -> pa.Table:
         return _stages.written(cut, run)
 
-    parts = unique.select("range", "pairs").mapInArrow(cut, from_arrow_schema(_stages.CUT))
-    tasks = _stages.split(starts, total, shard_rows)
+    parts = _grouped(pairs, "range", _ranges(pairs), cut, _stages.CUT)
+    tasks = _few(pairs.sparkSession, _stages.split(starts, total, shard_rows))
     return [row.file for row in sorted(_grouped(parts, "shard", tasks, write, _stages.WRITTEN).collect())]
 
 
-def _grouped(
-    rows: DataFrame, column: str, tasks: int, work: Callable[[pa.Table], pa.Table], schema: pa.Schema
-) -> DataFrame:
-    """All rows of each value in one go. Spark's 200 tasks, most of them without rows, would cost more than the work of many archives."""
+def _grouped(rows: DataFrame, column: str, tasks: int, work: Work, schema: pa.Schema) -> DataFrame:
+    """Works on all rows of each number in one go. They are spread by the number as it is, and not sorted: as bytes they are large."""
 
-    def settled(group: pa.Table) -> pa.Table:
+    def settled(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _stages.settle()
-        return work(group)
+        yield from work(batches).to_batches()
 
-    return rows.repartition(_stages.ranges(tasks), column).groupBy(column).applyInArrow(settled, from_arrow_schema(schema))
+    return rows.repartitionById(_stages.ranges(tasks), column).mapInArrow(settled, from_arrow_schema(schema))
 
 
 def _staged(
@@ -243,7 +263,10 @@ def _cards() -> list[int]:
     """The cards that Spark gave the task, as its discovery script numbers them."""
     context = TaskContext.get()
     given = context.resources().get("gpu") if context else None
-    return [int(address) for address in given.addresses] if given else []
+    addresses = given.addresses if given else []
+    if not all(address.isdecimal() for address in addresses):
+        raise ValueError(f"the discovery script tells cards that are no numbers of CUDA's: {addresses}")
+    return [int(address) for address in addresses]
 
 
 def _tallied(stages: Sequence[str], counts: Sequence[str]) -> Counters:

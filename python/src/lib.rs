@@ -4,6 +4,7 @@
 mod batch;
 mod error;
 mod loader;
+mod pairs;
 mod source;
 mod stages;
 
@@ -23,9 +24,11 @@ mod _core {
     #[pymodule_export]
     use crate::loader::{Batches, Dataset, Stream};
     #[pymodule_export]
+    use crate::pairs::{Rows, cut, deduplicate, earlier, ends, rows, write_pairs};
+    #[pymodule_export]
     use crate::source::Access;
     #[pymodule_export]
-    use crate::stages::{Recipe, Rows, Shards, run};
+    use crate::stages::{Recipe, Shards, run};
 
     /// Packages and runs may be in object stores.
     #[pymodule_init]

@@ -1,28 +1,24 @@
 //! The stages for engines that run them on many machines: single archives and shards, and what is done once for all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use arrow_array::ffi_stream::FFI_ArrowArrayStream;
-use arrow_array::{RecordBatch, RecordBatchIterator};
-use arrow_schema::SchemaRef;
-use dataset::schema::Pair;
 use dataset::tfds::FileFormat;
-use dataset::{Counts, FileEntry, Progress, Row as _, Run, ShardId, Silent, Stage, Summary, Task};
+use dataset::{Counts, Embedder, FileEntry, Progress, Run, ShardId, Silent, Stage, Summary, Task};
 use laion400m::model;
 use pipeline::build::{self, Report};
-use pipeline::collect::apart::{self, Cut, Ends};
+use pipeline::collect::apart::{self, Ends};
+use pipeline::embed;
 use pipeline::filter::{self, Scorers};
 use pipeline::pack;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyCapsule};
 use serde::Serialize;
 
 use crate::error::{raise, unreadable};
+use crate::pairs::{self, Rows};
 
 /// Errors of the program, which have the causes before them.
 type Error = anyhow::Error;
@@ -48,44 +44,12 @@ impl Progress for Told {
     }
 }
 
-fn json(value: &impl Serialize) -> PyResult<String> {
+pub(crate) fn json(value: &impl Serialize) -> PyResult<String> {
     serde_json::to_string(value).map_err(|error| unreadable(&error))
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> PyResult<T> {
     serde_json::from_str(json).map_err(|error| unreadable(&error))
-}
-
-/// Rows that are given away as an Arrow stream.
-#[pyclass(frozen, module = "laion400m._core")]
-#[derive(Debug)]
-pub(crate) struct Rows(Mutex<Vec<RecordBatch>>, SchemaRef);
-
-#[pymethods]
-impl Rows {
-    /// The stream, which can be taken once.
-    #[pyo3(signature = (requested_schema = None))]
-    fn __arrow_c_stream__<'py>(
-        &self,
-        py: Python<'py>,
-        requested_schema: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyCapsule>> {
-        drop(requested_schema); // the standard lets a producer give its own schema
-        let rows = std::mem::take(&mut *self.0.lock().map_err(crate::error::poisoned)?);
-        let rows = RecordBatchIterator::new(rows.into_iter().map(Ok), self.1.clone());
-        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(rows)), c"arrow_array_stream")
-    }
-}
-
-/// Unique pairs; and of which archives how many stayed, and how many an earlier run has.
-type Unique<'py> = (Bound<'py, PyBytes>, Vec<(u32, u64, u64)>);
-
-/// A shard, and what there is of it or the file that it became.
-type CutOff<'py> = (u32, Option<Bound<'py, PyBytes>>, Option<String>);
-
-/// Pairs that were carried apart.
-fn all(carried: &[PyBackedBytes]) -> Vec<&[u8]> {
-    carried.iter().map(|bytes| &**bytes).collect()
 }
 
 /// The settings of a whole run.
@@ -142,70 +106,18 @@ impl Recipe {
         py.detach(|| self.recipe.claim(&Run::new(run))).map_err(raise)
     }
 
-    /// Collects the archive of this number: its pairs for each of so many ranges of uids, and what became of it.
-    fn collect<'py>(
-        &self,
-        py: Python<'py>,
-        archive: PathBuf,
-        number: u32,
-        ranges: u32,
-    ) -> PyResult<(Vec<Bound<'py, PyBytes>>, String)> {
+    /// Collects the archive of this number: what there is to find in it, its pairs for each of so many ranges of uids.
+    fn collect(&self, py: Python<'_>, archive: PathBuf, number: u32, ranges: u32) -> PyResult<Rows> {
         let collect = || apart::archive(&self.recipe.collect, &archive, number, ranges, &Told);
-        let (carried, read) = py.detach(collect).map_err(raise)?;
-        Ok((carried.iter().map(|bytes| PyBytes::new(py, bytes)).collect(), json(&read)?))
+        let (parcels, read) = py.detach(collect).map_err(raise)?;
+        let read = json(&read)?;
+        py.detach(|| pairs::found(&parcels, Some((number as i32, &read)))).map_err(raise)
     }
 
     /// Tables of earlier runs whose pairs are left out.
     fn earlier_tables(&self, py: Python<'_>) -> PyResult<Vec<OsString>> {
         let tables = py.detach(|| apart::earlier_tables(&self.recipe.collect)).map_err(raise)?;
         Ok(tables.into_iter().map(PathBuf::into_os_string).collect())
-    }
-
-    /// The uids of such tables, for each of so many ranges of uids.
-    #[staticmethod]
-    fn earlier(py: Python<'_>, tables: Vec<PathBuf>, ranges: u32) -> PyResult<Vec<Bound<'_, PyBytes>>> {
-        let carried = py.detach(|| apart::earlier(&tables, ranges)).map_err(raise)?;
-        Ok(carried.iter().map(|bytes| PyBytes::new(py, bytes)).collect())
-    }
-
-    /// Each pair of a range of uids once, and what became of the archives'.
-    #[staticmethod]
-    fn deduplicate<'py>(py: Python<'py>, carried: Vec<PyBackedBytes>) -> PyResult<Unique<'py>> {
-        let unique = py.detach(|| apart::deduplicate(&all(&carried))).map_err(raise)?;
-        let ends = unique.ends.into_iter().map(|(archive, Ends { stayed, before })| (archive, stayed, before));
-        Ok((PyBytes::new(py, &unique.carried), ends.collect()))
-    }
-
-    /// Cuts unique pairs, of which the first is the one of this number, where shards begin: what of a shard others have the rest of,
-    /// or the file it became.
-    #[staticmethod]
-    fn cut<'py>(
-        py: Python<'py>,
-        run: PathBuf,
-        carried: PyBackedBytes,
-        first: u64,
-        shard_rows: u32,
-    ) -> PyResult<Vec<CutOff<'py>>> {
-        let cut = || apart::cut(&Run::new(run).pairs(), &carried, first, shard_rows);
-        let told = |(shard, cut): (ShardId, Cut)| match cut {
-            Cut::Part(bytes) => Ok((shard.0, Some(PyBytes::new(py, &bytes)), None)),
-            Cut::Whole(file) => Ok((shard.0, None, Some(json(&file)?))),
-        };
-        py.detach(cut).map_err(raise)?.into_iter().map(told).collect()
-    }
-
-    /// Pairs as rows with the columns of `pairs/`.
-    #[staticmethod]
-    fn rows(py: Python<'_>, carried: Vec<PyBackedBytes>) -> PyResult<Rows> {
-        let rows = py.detach(|| apart::rows(&all(&carried))).map_err(raise)?;
-        Ok(Rows(Mutex::new(rows), Pair::schema()))
-    }
-
-    /// Writes a shard of unique pairs in the order of their uids; the file it became.
-    #[staticmethod]
-    fn write_pairs(py: Python<'_>, run: PathBuf, shard: u32, carried: Vec<PyBackedBytes>) -> PyResult<String> {
-        let write = || apart::write_shard(&Run::new(run).pairs(), ShardId(shard), &all(&carried));
-        json(&py.detach(write).map_err(raise)?)
     }
 
     /// Ends the collecting; `archives` are paths, what became of each, its pairs that stayed, and those that an earlier run has.
@@ -232,11 +144,11 @@ impl Recipe {
             let (recipe, run) = (self.recipe.clone(), Run::new(run));
             let has = |name: &str| stages.iter().any(|stage| stage == name);
             let embeds = has("embed") || has("filter") && filter::stored_prompts(&run.embeddings())?.is_none();
-            let embedder = embeds.then(|| model::on_devices(&recipe.embed, devices)).transpose()?;
+            let embedder = embeds.then(|| opened(&recipe.embed, devices)).transpose()?;
             let judges = embeds || has("filter");
             let scorers =
                 if judges { model::heads(&recipe.filter.heads, &self.folder, None)? } else { Scorers::default() };
-            let (embedder, scorers) = (embedder.map(|embedder| &**leaked(embedder)), leaked(scorers));
+            let scorers = leaked(scorers);
             let (recipe, run) = (leaked(recipe), leaked(run));
             Ok(Shards(build::Shards::new(recipe, embedder, scorers, run)?))
         };
@@ -263,7 +175,20 @@ impl Recipe {
     }
 }
 
-/// A worker serves one run, and ends with it.
+/// The embedder of a recipe on these devices, opened once: whatever runs a worker serves, it has a model once on a card.
+fn opened(config: &embed::Config, devices: Vec<i32>) -> Result<&'static dyn Embedder, Error> {
+    static OPENED: Mutex<BTreeMap<String, &dyn Embedder>> = Mutex::new(BTreeMap::new());
+    let mut all = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = format!("{} {:?} {devices:?}", config.model, config.precision);
+    if let Some(embedder) = all.get(&key) {
+        return Ok(*embedder);
+    }
+    let embedder: &'static dyn Embedder = &**leaked(model::on_devices(config, devices)?);
+    all.insert(key, embedder);
+    Ok(embedder)
+}
+
+/// A worker needs it as long as it lives.
 fn leaked<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }

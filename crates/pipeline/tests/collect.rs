@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use dataset::schema::{Pair, hex};
+use dataset::spill::Parcel;
 use dataset::table::read_table;
 use dataset::{Progress, ShardId, Silent, Stage, Summary, Task, list_shards};
 use flate2::Compression;
@@ -171,11 +172,15 @@ fn shards_hold_as_many_pairs_as_the_settings_say() {
     assert!(run(&none, &[data("real-pages.warc.wat.gz")], folder.path(), &Silent).is_err());
 }
 
+fn backwards(parcels: &[Parcel<Vec<u8>>]) -> Vec<Parcel<&[u8]>> {
+    parcels.iter().rev().map(Parcel::view).collect()
+}
+
 /// As engines do it: archives apart, each range of uids apart, each shard apart.
 fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path) {
     let mut carried = vec![Vec::new(); ranges];
     let mut carry =
-        |found: Vec<Vec<u8>>| carried.iter_mut().zip(found).for_each(|(carried, found)| carried.push(found));
+        |found: Vec<Parcel<_>>| carried.iter_mut().zip(found).for_each(|(carried, found)| carried.push(found));
     for tables in apart::earlier_tables(config).expect("listed").chunks(3) {
         carry(apart::earlier(tables, ranges as u32).expect("tables of pairs"));
     }
@@ -185,16 +190,19 @@ fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path
         carry(found);
         read.push((path.clone(), told, Ends::default()));
     }
-    let (mut files, mut parts, mut place) = (BTreeMap::new(), BTreeMap::<_, Vec<Vec<u8>>>::new(), 0);
+    let (mut files, mut parts, mut place) = (BTreeMap::new(), BTreeMap::<_, Vec<Parcel<Vec<u8>>>>::new(), 0);
     for range in &carried {
-        let unique = apart::deduplicate(&range.iter().rev().map(Vec::as_slice).collect::<Vec<_>>()).expect("sound");
-        for (shard, cut) in apart::cut(output, &unique.carried, place, config.shard_rows).expect("sound") {
+        let ends = apart::ends(&range.iter().map(|parcel| &*parcel.uids).collect::<Vec<_>>()).expect("sound");
+        let unique = apart::deduplicate(&backwards(range)).expect("sound");
+        let once = apart::ends(&[&unique.uids]).expect("sound");
+        assert!(once.iter().all(|(archive, once)| (once.stayed, once.before) == (ends[archive].stayed, 0)));
+        for (shard, cut) in apart::cut(output, &backwards(range), place, config.shard_rows).expect("sound") {
             match cut {
                 Cut::Whole(file) => assert!(files.insert(shard, file).is_none(), "{shard} was written twice"),
                 Cut::Part(part) => parts.entry(shard).or_default().push(part),
             }
         }
-        for (archive, ends) in unique.ends {
+        for (archive, ends) in ends {
             let total = &mut read[archive as usize].2;
             *total = Ends { stayed: total.stayed + ends.stayed, before: total.before + ends.before };
             place += ends.stayed;
@@ -204,8 +212,7 @@ fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path
         parts.insert(ShardId(0), Vec::new());
     }
     for (id, parts) in parts {
-        let file =
-            apart::write_shard(output, id, &parts.iter().rev().map(Vec::as_slice).collect::<Vec<_>>()).expect("room");
+        let file = apart::write_shard(output, id, &backwards(&parts)).expect("room");
         assert!(files.insert(id, file).is_none(), "{id} was written twice");
     }
     apart::finish_stage(config, read, output, files.into_values().collect()).expect("room");

@@ -27,7 +27,8 @@ use crate::schema::Pair;
 use crate::table::TableWriter;
 use crate::{Error, Result};
 
-pub use transit::Transit;
+use transit::Packer;
+pub use transit::{Parcel, Transit, Uids};
 
 /// Texts of a batch together.
 const BATCH_TEXT_BYTES: usize = 1 << 30;
@@ -123,29 +124,43 @@ impl SpillWriter {
 
     /// Publishes the pairs, of equal ones the first, and forgets them. Gives the file and the number of the others.
     pub fn publish(&mut self, path: &Path) -> Result<(FileEntry, u64)> {
-        let (mut ranges, duplicates) = self.split(1);
-        Ok((publish(path, &ranges.remove(0))?, duplicates))
+        let duplicates = self.sort();
+        let mut file = Vec::with_capacity(self.bytes.len() + self.entries.len() * RECORD_HEAD_BYTES_MAX);
+        self.entries.iter().for_each(|entry| put_record(&mut file, entry.0, self.content(entry)));
+        self.clear();
+        Ok((publish(path, &file)?, duplicates))
     }
 
-    /// Gives the pairs, of equal ones the first, and forgets them: for each of so many equal ranges of uids, of which there is at
-    /// least one, what a file of it has; and the number of the others.
-    pub fn split(&mut self, ranges: u32) -> (Vec<Vec<u8>>, u64) {
+    /// Puts the pairs, of equal ones the first, into the parcel of the range of uids they are in, and forgets them. There are as many
+    /// equal ranges as parcels; `archive` and `name` are those of the pairs' archive, if they are not an earlier run's.
+    pub fn put(&mut self, archive: Option<u32>, name: &str, parcels: &mut [Parcel<Vec<u8>>]) {
+        self.sort();
+        // The first digits as a fraction of one.
+        let (mut packer, ranges) = (Packer::new(), parcels.len() as u128);
+        let range = |uid: u128| (((uid >> 96) * ranges) >> 32) as usize;
+        for entries in self.entries.chunk_by(|a, b| range(a.0) == range(b.0)) {
+            let pairs = entries.iter().map(|entry| (entry.0, self.content(entry)));
+            parcels[range(entries[0].0)].put(&mut packer, archive, name, pairs);
+        }
+        self.clear();
+    }
+
+    /// Brings the pairs in the order of their uids, of equal ones the first, and gives the number of the others.
+    fn sort(&mut self) -> u64 {
         // In the order they came in, by their place.
         self.entries.sort_unstable();
         let before = self.entries.len();
         self.entries.dedup_by_key(|entry| entry.0);
-        let duplicates = before - self.entries.len();
-        // The first digits as a fraction of one.
-        let range = |uid: u128| (((uid >> 96) * u128::from(ranges)) >> 32) as usize;
-        let mut room = vec![0; ranges as usize];
-        self.entries.iter().for_each(|&(uid, _, length)| room[range(uid)] += RECORD_HEAD_BYTES_MAX + length as usize);
-        let mut files: Vec<_> = room.into_iter().map(Vec::with_capacity).collect();
-        for &(uid, start, length) in &self.entries {
-            put_record(&mut files[range(uid)], uid, &self.bytes[start as usize..][..length as usize]);
-        }
+        (before - self.entries.len()) as u64
+    }
+
+    fn content(&self, &(_, start, length): &(u128, u32, u32)) -> &[u8] {
+        &self.bytes[start as usize..][..length as usize]
+    }
+
+    fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
-        (files, duplicates as u64)
     }
 }
 
@@ -191,11 +206,6 @@ pub struct Entry {
 }
 
 impl Bucket {
-    /// With room for pairs of so many bytes.
-    fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), entries: Vec::new() }
-    }
-
     /// Appends what the file has below `bound`, reading about `part` bytes at a time.
     pub fn take(&mut self, number: u32, spill: &mut Spill, bound: Option<u128>, part: usize) -> Result<()> {
         let beyond = |uid: u128| bound.is_some_and(|bound| uid >= bound);
@@ -239,33 +249,6 @@ impl Bucket {
         }
     }
 
-    /// Appends what a file has. `number` is that of the file.
-    fn push(&mut self, number: u32, file: &[u8]) -> Result<()> {
-        let damaged = || Error::Invalid("collected pairs are damaged".into());
-        let mut start = self.bytes.len();
-        let end = start + file.len();
-        if u32::try_from(end).is_err() {
-            return Err(Error::Invalid("over 4 GiB of pairs are carried at once".into()));
-        }
-        self.bytes.extend_from_slice(file);
-        while start < end {
-            let (uid, content) =
-                record(&self.bytes, start).filter(|(_, content)| content.end <= end).ok_or_else(damaged)?;
-            self.entries.push(Entry { uid, spill: number, start: content.start as u32, end: content.end as u32 });
-            start = content.end;
-        }
-        Ok(())
-    }
-
-    /// What a file of these entries has.
-    fn records(&self, entries: &[&Entry]) -> Vec<u8> {
-        let content = |entry: &Entry| &self.bytes[entry.start as usize..entry.end as usize];
-        let room = entries.iter().map(|entry| RECORD_HEAD_BYTES_MAX + content(entry).len()).sum();
-        let mut file = Vec::with_capacity(room);
-        entries.iter().for_each(|entry| put_record(&mut file, entry.uid, content(entry)));
-        file
-    }
-
     /// Brings the pairs in the order of their uids; of equal ones that of the first file comes first.
     pub fn sort(&mut self) {
         self.entries.sort_unstable();
@@ -283,8 +266,15 @@ impl Bucket {
 
     /// What belongs to an entry of this bucket.
     pub fn get(&self, entry: &Entry) -> Result<PairView<'_>> {
-        PairView::take(&self.bytes[entry.start as usize..entry.end as usize])
-            .ok_or_else(|| Error::Invalid(format!("the collected pair {:032x} is damaged", entry.uid)))
+        entry.view(&self.bytes)
+    }
+}
+
+impl Entry {
+    /// The pair, in the bytes that the entry has places of.
+    fn view<'a>(&self, bytes: &'a [u8]) -> Result<PairView<'a>> {
+        PairView::take(&bytes[self.start as usize..self.end as usize])
+            .ok_or_else(|| Error::Invalid(format!("the collected pair {:032x} is damaged", self.uid)))
     }
 }
 
@@ -293,8 +283,12 @@ const RECORD_HEAD_BYTES_MAX: usize = 16 + 5;
 
 fn put_record(file: &mut Vec<u8>, uid: u128, content: &[u8]) {
     file.extend_from_slice(&uid.to_be_bytes());
-    put_varint(file, content.len() as u64);
-    file.extend_from_slice(content);
+    put_bytes(file, content);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// The uid of the record at `start`, and where its content lies, which may be beyond the end.

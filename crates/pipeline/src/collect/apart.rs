@@ -1,11 +1,11 @@
 //! The parts of this stage for engines that deduplicate on many machines. What comes out has the same bytes as [`super::run`]
-//! makes of the same archives. Pairs go from task to task as [`Transit`].
+//! makes of the same archives. Pairs go from task to task as [`Parcel`]s.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dataset::carried::RecordBatch;
-use dataset::spill::{Entry, PairView, SpillWriter, Transit, create_table};
+use dataset::spill::{Entry, PairView, Parcel, SpillWriter, Transit, Uids, create_table};
 use dataset::{Counts, Error, FileEntry, Progress, Reason, Result, ShardId, Status};
 use serde::{Deserialize, Serialize};
 
@@ -24,21 +24,22 @@ pub struct Read {
     whole: bool,
 }
 
-/// Under this number the pairs of earlier runs are carried, and those of an archive under the one after its own: so of equal ones
-/// that of an earlier run comes first.
-const EARLIER: u32 = 0;
-
 /// What a task puts into ranges of uids.
 struct Ranges {
-    number: u32,
+    archive: Option<u32>,
     name: String,
-    carried: Vec<Vec<u8>>,
+    parcels: Vec<Parcel<Vec<u8>>>,
     waiting: SpillWriter,
 }
 
 impl Ranges {
-    fn new(number: u32, name: String, ranges: u32) -> Self {
-        Self { number, name, carried: vec![Vec::new(); ranges.max(1) as usize], waiting: SpillWriter::default() }
+    fn new(archive: Option<u32>, name: String, ranges: u32) -> Self {
+        Self {
+            archive,
+            name,
+            parcels: vec![Parcel::default(); ranges.max(1) as usize],
+            waiting: SpillWriter::default(),
+        }
     }
 
     fn push(&mut self, uid: u128, pair: &PairView<'_>) {
@@ -49,15 +50,12 @@ impl Ranges {
     }
 
     fn put(&mut self) {
-        let files = self.waiting.split(self.carried.len() as u32).0;
-        for (carried, file) in self.carried.iter_mut().zip(files).filter(|(_, file)| !file.is_empty()) {
-            Transit::put_section(carried, self.number, &self.name, &file);
-        }
+        self.waiting.put(self.archive, &self.name, &mut self.parcels);
     }
 
-    fn end(mut self) -> Vec<Vec<u8>> {
+    fn end(mut self) -> Vec<Parcel<Vec<u8>>> {
         self.put();
-        self.carried
+        self.parcels
     }
 }
 
@@ -67,8 +65,8 @@ pub fn earlier_tables(config: &Config) -> Result<Vec<PathBuf>> {
 }
 
 /// The uids of such tables, for each of so many equal ranges of uids.
-pub fn earlier(tables: &[PathBuf], ranges: u32) -> Result<Vec<Vec<u8>>> {
-    let mut found = Ranges::new(EARLIER, String::new(), ranges);
+pub fn earlier(tables: &[PathBuf], ranges: u32) -> Result<Vec<Parcel<Vec<u8>>>> {
+    let mut found = Ranges::new(None, String::new(), ranges);
     for table in tables {
         archive::uids(table, &mut |uid| {
             found.push(uid, &PairView::default());
@@ -85,12 +83,11 @@ pub fn archive(
     number: u32,
     ranges: u32,
     progress: &dyn Progress,
-) -> Result<(Vec<Vec<u8>>, Read)> {
+) -> Result<(Vec<Parcel<Vec<u8>>>, Read)> {
     config.check()?;
-    let number = number.checked_add(1).ok_or_else(|| Error::Invalid("collect: too many archives".into()))?;
     let lists = Lists::read(config)?;
     let judge = Judge { config, lists: &lists };
-    let mut found = Ranges::new(number, super::name(path), ranges);
+    let mut found = Ranges::new(Some(number), super::name(path), ranges);
     let Some(reader) = archive::open(path, progress) else {
         return Ok((found.end(), Read { ledger: Ledger::unreadable(path), whole: false }));
     };
@@ -110,31 +107,22 @@ pub struct Ends {
     pub before: u64,
 }
 
-/// Pairs of a range of uids, each once.
-#[derive(Debug)]
-pub struct Unique {
-    /// The pairs.
-    pub carried: Vec<u8>,
-    /// What became of those of each archive, by its number.
-    pub ends: BTreeMap<u32, Ends>,
-}
-
-/// Deduplicates all pairs of a range of uids: of equal ones that of the first archive stays, there the first; none if an earlier run
-/// has it.
-pub fn deduplicate(carried: &[&[u8]]) -> Result<Unique> {
-    let transit = Transit::open(carried)?;
-    let (mut stayed, mut ends) = (Vec::new(), BTreeMap::<u32, Ends>::new());
-    for equal in transit.entries().chunk_by(|a, b| a.uid == b.uid) {
-        if equal[0].spill != EARLIER {
-            ends.entry(equal[0].spill - 1).or_default().stayed += 1;
-            stayed.push(equal[0]);
-            continue;
-        }
-        for entry in equal.iter().filter(|entry| entry.spill != EARLIER) {
-            ends.entry(entry.spill - 1).or_default().before += 1;
+/// Of all uids of a range: what became of the pairs of each archive, by its number.
+pub fn ends(uids: &[&[u8]]) -> Result<BTreeMap<u32, Ends>> {
+    let mut ends = BTreeMap::<u32, Ends>::new();
+    for mut equal in Uids::open(uids)?.equal() {
+        match equal.next().flatten() {
+            Some(first) => ends.entry(first).or_default().stayed += 1,
+            None => equal.flatten().for_each(|archive| ends.entry(archive).or_default().before += 1),
         }
     }
-    Ok(Unique { carried: transit.put(&stayed), ends })
+    Ok(ends)
+}
+
+/// Each pair of a range of uids once: of equal ones that of the first archive, there the first; none if an earlier run has it.
+pub fn deduplicate(parcels: &[Parcel<&[u8]>]) -> Result<Parcel<Vec<u8>>> {
+    let transit = Transit::open(parcels)?;
+    Ok(transit.put(&transit.unique()))
 }
 
 /// What a range of uids has of a shard.
@@ -143,14 +131,15 @@ pub enum Cut {
     /// All of it, written.
     Whole(FileEntry),
     /// Some, which ranges beside it have the rest of.
-    Part(Vec<u8>),
+    Part(Parcel<Vec<u8>>),
 }
 
-/// Cuts unique pairs of a range where shards begin, and writes those that are whole. `first` is the place of its first pair among
-/// all.
-pub fn cut(output: &Path, carried: &[u8], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, Cut)>> {
-    let transit = Transit::open(&[carried])?;
-    let (mut rest, mut place) = (transit.entries(), first);
+/// Deduplicates all pairs of a range of uids, cuts them where shards begin, and writes those that are whole. `first` is the place of
+/// the range's first pair among all.
+pub fn cut(output: &Path, parcels: &[Parcel<&[u8]>], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, Cut)>> {
+    let transit = Transit::open(parcels)?;
+    let unique = transit.unique();
+    let (mut rest, mut place) = (&*unique, first);
     let mut shards = Vec::new();
     while !rest.is_empty() {
         let (shard, passed) = (place / u64::from(shard_rows), place % u64::from(shard_rows));
@@ -168,21 +157,21 @@ pub fn cut(output: &Path, carried: &[u8], first: u64, shard_rows: u32) -> Result
 }
 
 /// Writes one shard of which these are all parts, in the order of their uids.
-pub fn write_shard(output: &Path, id: ShardId, carried: &[&[u8]]) -> Result<FileEntry> {
-    let transit = Transit::open(carried)?;
+pub fn write_shard(output: &Path, id: ShardId, parts: &[Parcel<&[u8]>]) -> Result<FileEntry> {
+    let transit = Transit::open(parts)?;
     write(output, id, &transit, transit.entries())
 }
 
-fn write(output: &Path, id: ShardId, transit: &Transit, entries: &[Entry]) -> Result<FileEntry> {
+fn write(output: &Path, id: ShardId, transit: &Transit<'_>, entries: &[Entry]) -> Result<FileEntry> {
     let mut table = create_table(&output.join(format!("{id}.parquet")))?;
     transit.rows(entries)?.iter().try_for_each(|batch| table.push_batch(batch))?;
     table.publish()
 }
 
 /// Carried pairs as rows, with the columns of `pairs/`, in the order of their uids; of earlier runs' nothing is known.
-pub fn rows(carried: &[&[u8]]) -> Result<Vec<RecordBatch>> {
-    let transit = Transit::open(carried)?;
-    let known: Vec<_> = transit.entries().iter().filter(|entry| entry.spill != EARLIER).copied().collect();
+pub fn rows(parcels: &[Parcel<&[u8]>]) -> Result<Vec<RecordBatch>> {
+    let transit = Transit::open(parcels)?;
+    let known: Vec<_> = transit.entries().iter().filter(|entry| transit.archive(entry).is_some()).copied().collect();
     let batches: Result<Vec<_>> = known.chunks(BATCH_ROWS).map(|entries| transit.rows(entries)).collect();
     Ok(batches?.concat())
 }
