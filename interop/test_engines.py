@@ -105,8 +105,8 @@ def on_spark(python: str, told: dict[str, str], run: str, master: str = CLUSTER)
     return Build(python, told, "spark_build.py", master, "s3://engines/recipe.toml", run)
 
 
-def on_ray(python: str, told: dict[str, str], run: str) -> Build:
-    return Build(python, told, "ray_build.py", "s3://engines/recipe.toml", run)
+def on_ray(python: str, told: dict[str, str], run: str, *cards: str) -> Build:
+    return Build(python, told, "ray_build.py", "s3://engines/recipe.toml", run, *cards)
 
 
 def executor(application: str, number: int) -> int:
@@ -192,8 +192,9 @@ def test_step_by_step_a_card_is_asked_for_where_pictures_are_embedded(web, spark
 
 
 def test_a_run_on_ray_has_the_bytes_of_one_machine(web, engines):
+    """By actors, as those that have cards."""
     bucket, told, alone = web
-    ended = on_ray(engines, told, "s3://engines/ray").end()
+    ended = on_ray(engines, told, "s3://engines/ray", "0").end()
     assert unlike(alone, lasting(bucket.files("ray"))) == []
     assert sorted(ended["uids"]) == uids(alone)
     assert ended["report"] == json.loads(alone["report.json"])
