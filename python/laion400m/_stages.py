@@ -29,7 +29,7 @@ Counters = dict[str, int]
 Work = Callable[[Iterable[pa.RecordBatch]], pa.Table]
 
 STAGES = ("download", "embed", "filter", "pack")
-#: Most ranges of uids. A task holds the pairs of one in memory; at first there are as many as archives.
+#: Most ranges of uids. A task holds the pairs of one in memory, at first those of four archives.
 RANGES_MAX = 4096
 
 
@@ -62,9 +62,10 @@ def opened(recipe: Settings, archives: Sequence[str] | None = None) -> _core.Rec
     return _core.Recipe.parse(json.dumps({**json.loads(read.text()), "archives": list(archives)}), read.folder)
 
 
-def ranges(archives: int) -> int:
-    """How many ranges of uids the pairs of so many archives are put into."""
-    return min(max(archives, 1), RANGES_MAX)
+def ranges(archives: int, processors: int) -> int:
+    """How many ranges of uids the pairs of so many archives are put into. What one archive has of one range goes its own way, so
+    the fewer the better, as long as there is work for all processors."""
+    return min(max(archives // 4, min(archives, processors), 1), RANGES_MAX)
 
 
 def sources(recipe: _core.Recipe) -> list[tuple[int | None, list[str]]]:

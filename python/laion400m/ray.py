@@ -33,7 +33,9 @@ def collect(paths: Sequence[Path], recipe: Settings = None) -> Dataset:
 
     ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
     """
-    return _pairs(_collected(_stages.opened(recipe, [fspath(path) for path in paths])))
+    opened = _stages.opened(recipe, [fspath(path) for path in paths])
+    archives = len(opened.archives())
+    return _pairs(_collected(opened, _stages.ranges(archives, archives)))
 
 
 def deduplicate(pairs: Dataset, partitions: int | None = None) -> Dataset:
@@ -57,10 +59,11 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
     """
     opened, folder = _stages.opened(recipe), fspath(run)
     opened.claim(folder)
-    collected = _collected(opened).materialize()
-    reads = {row["archive_number"]: row["read"] for row in collected.map_batches(_told, batch_format="pyarrow").take_all()}
     paths = opened.archives()
-    pairs, ranges = _pairs(collected), _stages.ranges(len(paths))
+    ranges = _stages.ranges(len(paths), len(paths))  # a cluster may grow
+    collected = _collected(opened, ranges).materialize()
+    reads = {row["archive_number"]: row["read"] for row in collected.map_batches(_told, batch_format="pyarrow").take_all()}
+    pairs = _pairs(collected)
     lengths, stayed, before = list[tuple[int, int]](), Counter[int](), Counter[int]()
     for row in _grouped(pairs.select_columns(["range", "uids"]), "range", ranges, _stages.ends).iter_rows():
         lengths.append((row["range"], row["length"]))
@@ -90,10 +93,10 @@ def build(recipe: Path | Mapping[str, Any], run: Path, **resources: Any) -> dict
     return dict(json.loads(opened.finish(folder, counts)))
 
 
-def _collected(recipe: _core.Recipe) -> Dataset:
+def _collected(recipe: _core.Recipe, ranges: int) -> Dataset:
     """Rows of pairs, and one for each archive that tells what became of it."""
     sources = _stages.sources(recipe)
-    text, ranges = (recipe.text(), recipe.folder), _stages.ranges(len(recipe.archives()))
+    text = (recipe.text(), recipe.folder)
 
     def read(batch: pa.Table) -> pa.Table:
         (task,) = batch["id"].to_pylist()
@@ -120,7 +123,7 @@ def _write_pairs(pairs: Dataset, ranges: int, lengths: Sequence[tuple[int, int]]
         return _stages.nothing(run)
 
     parts = _grouped(pairs, "range", ranges, lambda pairs: _stages.cut(pairs, run, starts, shard_rows))
-    tasks = _stages.ranges(_stages.split(starts, total, shard_rows))
+    tasks = min(max(_stages.split(starts, total, shard_rows), 1), _stages.RANGES_MAX)
     files = _grouped(parts, "shard", tasks, lambda cut: _stages.written(cut, run)).take_all()
     return [row["file"] for row in sorted(files, key=lambda row: int(row["shard"]))]
 

@@ -41,12 +41,13 @@ def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None)
     ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
     """
     opened = _stages.opened(recipe, [fspath(path) for path in paths])
-    return _pairs(_collected(spark, opened), opened)
+    ranges = _ranges(spark, opened)
+    return _pairs(_collected(spark, opened, ranges), ranges)
 
 
 def deduplicate(pairs: DataFrame) -> DataFrame:
     """Each pair once: of equal ones that of the first archive, there the first. Those of a range of uids are together."""
-    ranges = _ranges(pairs)
+    ranges = _ranges_of(pairs)
     return _ranged(_grouped(pairs, "range", ranges, _stages.unique, _stages.PAIRS), ranges)
 
 
@@ -108,9 +109,10 @@ def build(
     opened.claim(folder)
     context = spark.sparkContext
     context.setJobDescription(f"laion400m: collect {folder}")
-    collected = _collected(spark, opened).persist()
+    ranges = _ranges(spark, opened)
+    collected = _collected(spark, opened, ranges).persist()
     reads = {row.archive_number: row.read for row in collected.where("read is not null").collect()}
-    pairs = _pairs(collected, opened)
+    pairs = _pairs(collected, ranges)
     ends = _ends(pairs).persist()
     by_archive = ends.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
     totals = by_archive.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
@@ -143,10 +145,10 @@ def counters(spark: SparkSession) -> Accumulator[Counters]:
     return spark.sparkContext.accumulator({}, _Counting())
 
 
-def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
+def _collected(spark: SparkSession, recipe: _core.Recipe, ranges: int) -> DataFrame:
     """Rows of pairs, and one for each archive that tells what became of it."""
     sources = _stages.sources(recipe)
-    text, folder, ranges = recipe.text(), recipe.folder, _stages.ranges(len(recipe.archives()))
+    text, folder = recipe.text(), recipe.folder
     named = spark.sparkContext.broadcast(sources)
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -165,8 +167,8 @@ def _numbered(spark: SparkSession, count: int, column: str) -> DataFrame:
     return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias(column))
 
 
-def _pairs(found: DataFrame, recipe: _core.Recipe) -> DataFrame:
-    return _ranged(found.where("read is null"), _stages.ranges(len(recipe.archives())))
+def _pairs(found: DataFrame, ranges: int) -> DataFrame:
+    return _ranged(found.where("read is null"), ranges)
 
 
 def _ranged(pairs: DataFrame, ranges: int) -> DataFrame:
@@ -174,19 +176,23 @@ def _ranged(pairs: DataFrame, ranges: int) -> DataFrame:
     return pairs.select(F.col("range").alias("range", metadata={"ranges": ranges}), "uids", "pairs")
 
 
-def _ranges(pairs: DataFrame) -> int:
+def _ranges(spark: SparkSession, recipe: _core.Recipe) -> int:
+    return _stages.ranges(len(recipe.archives()), spark.sparkContext.defaultParallelism)
+
+
+def _ranges_of(pairs: DataFrame) -> int:
     return int(pairs.schema["range"].metadata["ranges"])
 
 
 def _ends(pairs: DataFrame) -> DataFrame:
     """What becomes of the pairs of each range of uids. The uids alone are looked at, a tenth of the bytes."""
     uids = pairs.select("range", "uids")
-    return _grouped(uids, "range", _few(pairs.sparkSession, _ranges(pairs)), _stages.ends, _stages.ENDS)
+    return _grouped(uids, "range", _few(pairs.sparkSession, _ranges_of(pairs)), _stages.ends, _stages.ENDS)
 
 
 def _few(spark: SparkSession, tasks: int) -> int:
     """Tasks with as little to do as these are put together, but for what all processors need."""
-    return min(tasks, max(tasks // 8, spark.sparkContext.defaultParallelism))
+    return min(tasks, max(tasks // 8, spark.sparkContext.defaultParallelism), _stages.RANGES_MAX)
 
 
 def _write_pairs(pairs: DataFrame, ends: DataFrame, run: str, shard_rows: int) -> list[str]:
@@ -207,7 +213,7 @@ def _write_pairs(pairs: DataFrame, ends: DataFrame, run: str, shard_rows: int) -
     def write(cut: Iterable[pa.RecordBatch]) -> pa.Table:
         return _stages.written(cut, run)
 
-    parts = _grouped(pairs, "range", _ranges(pairs), cut, _stages.CUT)
+    parts = _grouped(pairs, "range", _ranges_of(pairs), cut, _stages.CUT)
     tasks = _few(pairs.sparkSession, _stages.split(starts, total, shard_rows))
     return [row.file for row in sorted(_grouped(parts, "shard", tasks, write, _stages.WRITTEN).collect())]
 
@@ -219,7 +225,7 @@ def _grouped(rows: DataFrame, column: str, tasks: int, work: Work, schema: pa.Sc
         _stages.settle()
         yield from work(batches).to_batches()
 
-    return rows.repartitionById(_stages.ranges(tasks), column).mapInArrow(settled, from_arrow_schema(schema))
+    return rows.repartitionById(max(tasks, 1), column).mapInArrow(settled, from_arrow_schema(schema))
 
 
 def _staged(
