@@ -242,15 +242,17 @@ impl Folder {
     }
 
     fn publish(self) -> Result<Vec<FileEntry>> {
-        while self.temporary.exists() && self.temporary != self.path {
-            match fs::remove_dir_all(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
-            }
-            match fs::rename(&self.temporary, &self.path) {
-                // Another process has published it in between.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                renamed => renamed?,
+        if self.temporary != self.path {
+            loop {
+                match fs::remove_dir_all(&self.path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
+                match fs::rename(&self.temporary, &self.path) {
+                    // Another process has published it in between.
+                    Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                    renamed => break renamed?,
+                }
             }
         }
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -451,6 +453,27 @@ mod tests {
         }
         written(folder.path(), Layout::Files);
         assert!(!folder.path().join("00003/000030001.png").exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_written_twice_at_once_is_that_of_the_last() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let both = ["first", "second"].map(|content| {
+            let mut made = Folder::create(folder.path(), ShardId(3)).expect("a new folder");
+            made.push(format!("{content}.txt"), content.as_bytes()).expect("room");
+            made
+        });
+        for (made, content) in both.into_iter().zip(["first", "second"]) {
+            assert_eq!(made.publish().expect("published").len(), 1);
+            let names =
+                fs::read_dir(folder.path().join("00003")).expect("whole").map(|entry| entry.expect("read").file_name());
+            assert_eq!(names.collect::<Vec<_>>(), [format!("{content}.txt").as_str()]);
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        // What was taken away meanwhile is no folder that was published.
+        let made = Folder::create(folder.path(), ShardId(4)).expect("a new folder");
+        fs::remove_dir_all(&made.temporary).expect("there");
+        made.publish().expect_err("nothing there");
     }
 
     #[test]
