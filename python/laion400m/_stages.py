@@ -33,9 +33,13 @@ STAGES = ("download", "embed", "filter", "pack")
 RANGES_MAX = 4096
 
 
-def _table(rows: _core.Rows) -> pa.Table:
+def _batches(rows: _core.Rows) -> pa.RecordBatchReader:
     # Not of Python's values: for those pyarrow would import pandas, which takes longer than a small archive.
-    return pa.RecordBatchReader.from_stream(rows).read_all()
+    return pa.RecordBatchReader.from_stream(rows)
+
+
+def _table(rows: _core.Rows) -> pa.Table:
+    return _batches(rows).read_all()
 
 
 #: What a task finds: pairs of a range of uids (whose they are and their uids, and the rest), and what became of its archive.
@@ -76,9 +80,9 @@ def sources(recipe: _core.Recipe) -> list[tuple[int | None, list[str]]]:
     return [*before, *((number, [path]) for number, path in enumerate(archives))]
 
 
-def found(recipe: _core.Recipe, number: int | None, paths: Sequence[str], ranges: int) -> pa.Table:
+def found(recipe: _core.Recipe, number: int | None, paths: Sequence[str], ranges: int) -> pa.RecordBatchReader:
     """What a task finds in its sources: :data:`FOUND`."""
-    return _table(_core.earlier(paths, ranges) if number is None else recipe.collect(paths[0], number, ranges))
+    return _batches(_core.earlier(paths, ranges) if number is None else recipe.collect(paths[0], number, ranges))
 
 
 def ends(uids: Iterable[pa.RecordBatch]) -> pa.Table:

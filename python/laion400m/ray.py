@@ -101,7 +101,7 @@ def _collected(recipe: _core.Recipe, ranges: int) -> Dataset:
     def read(batch: pa.Table) -> pa.Table:
         (task,) = batch["id"].to_pylist()
         number, paths = sources[task]
-        return _stages.found(_core.Recipe.parse(*text), number, paths, ranges)
+        return _stages.found(_core.Recipe.parse(*text), number, paths, ranges).read_all()
 
     tasks = ray.data.range(len(sources), override_num_blocks=max(len(sources), 1))
     return tasks.map_batches(read, batch_size=1, batch_format="pyarrow")

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
+from pyspark import StorageLevel, TaskContext
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession
@@ -34,6 +34,10 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from laion400m import _core, _stages
 from laion400m._stages import STAGES, Counters, Path, Settings, Work
 
+#: Where pairs wait until it is known how many stay, which comes before they are written. In memory Java's collector would copy them
+#: again and again.
+KEPT = StorageLevel.DISK_ONLY
+
 
 def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None) -> DataFrame:
     """The pairs of archives, those of an archive and a range of uids together as bytes: :func:`rows` has a row for each.
@@ -41,14 +45,13 @@ def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None)
     ``paths`` are what ``laion400m collect`` takes: files, patterns, addresses, listings.
     """
     opened = _stages.opened(recipe, [fspath(path) for path in paths])
-    ranges = _ranges(spark, opened)
-    return _pairs(_collected(spark, opened, ranges), ranges)
+    return _pairs(_collected(spark, opened))
 
 
 def deduplicate(pairs: DataFrame) -> DataFrame:
     """Each pair once: of equal ones that of the first archive, there the first. Those of a range of uids are together."""
     ranges = _ranges_of(pairs)
-    return _ranged(_grouped(pairs, "range", ranges, _stages.unique, _stages.PAIRS), ranges)
+    return _ranged(_worked(_by_range(pairs), _stages.unique, _stages.PAIRS), ranges)
 
 
 def rows(pairs: DataFrame) -> DataFrame:
@@ -64,9 +67,9 @@ def rows(pairs: DataFrame) -> DataFrame:
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
     """Writes pairs into ``run/pairs``, each once as :func:`deduplicate` has it, in the order of their uids, which spreads the hosts. A
     row for each shard."""
-    pairs = pairs.persist()  # what stays is counted before it is written
-    written = _write_pairs(pairs, _ends(pairs), fspath(run), _stages.opened(recipe).shard_rows)
-    pairs.unpersist()
+    together = _by_range(pairs).persist(KEPT)
+    written = _write_pairs(together, _ends(together), fspath(run), _stages.opened(recipe).shard_rows)
+    together.unpersist()
     return _numbered(pairs.sparkSession, len(written), "shard")
 
 
@@ -109,10 +112,10 @@ def build(
     opened.claim(folder)
     context = spark.sparkContext
     context.setJobDescription(f"laion400m: collect {folder}")
-    ranges = _ranges(spark, opened)
-    collected = _collected(spark, opened, ranges).persist()
-    reads = {row.archive_number: row.read for row in collected.where("read is not null").collect()}
-    pairs = _pairs(collected, ranges)
+    collected = _by_range(_collected(spark, opened)).persist(KEPT)
+    told = collected.where("read is not null").select("archive_number", "read")
+    reads = {row.archive_number: row.read for row in told.collect()}
+    pairs = _pairs(collected)
     ends = _ends(pairs).persist()
     by_archive = ends.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
     totals = by_archive.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
@@ -145,9 +148,10 @@ def counters(spark: SparkSession) -> Accumulator[Counters]:
     return spark.sparkContext.accumulator({}, _Counting())
 
 
-def _collected(spark: SparkSession, recipe: _core.Recipe, ranges: int) -> DataFrame:
+def _collected(spark: SparkSession, recipe: _core.Recipe) -> DataFrame:
     """Rows of pairs, and one for each archive that tells what became of it."""
     sources = _stages.sources(recipe)
+    ranges = _stages.ranges(len(recipe.archives()), spark.sparkContext.defaultParallelism)
     text, folder = recipe.text(), recipe.folder
     named = spark.sparkContext.broadcast(sources)
 
@@ -157,9 +161,9 @@ def _collected(spark: SparkSession, recipe: _core.Recipe, ranges: int) -> DataFr
         for batch in batches:
             for task in batch.column("task").to_pylist():
                 number, paths = named.value[task]
-                yield from _stages.found(opened, number, paths, ranges).to_batches()
+                yield from _stages.found(opened, number, paths, ranges)
 
-    return _numbered(spark, len(sources), "task").mapInArrow(read, from_arrow_schema(_stages.FOUND))
+    return _ranged(_numbered(spark, len(sources), "task").mapInArrow(read, from_arrow_schema(_stages.FOUND)), ranges)
 
 
 def _numbered(spark: SparkSession, count: int, column: str) -> DataFrame:
@@ -167,27 +171,26 @@ def _numbered(spark: SparkSession, count: int, column: str) -> DataFrame:
     return spark.range(0, count, 1, max(count, 1)).select(F.col("id").cast("int").alias(column))
 
 
-def _pairs(found: DataFrame, ranges: int) -> DataFrame:
-    return _ranged(found.where("read is null"), ranges)
+def _pairs(found: DataFrame) -> DataFrame:
+    return found.where("read is null").select(_stages.PAIRS.names)
 
 
 def _ranged(pairs: DataFrame, ranges: int) -> DataFrame:
     """Pairs that tell how many ranges of uids there are, for whoever works on each."""
-    return pairs.select(F.col("range").alias("range", metadata={"ranges": ranges}), "uids", "pairs")
-
-
-def _ranges(spark: SparkSession, recipe: _core.Recipe) -> int:
-    return _stages.ranges(len(recipe.archives()), spark.sparkContext.defaultParallelism)
+    return pairs.withMetadata("range", {"ranges": ranges})
 
 
 def _ranges_of(pairs: DataFrame) -> int:
     return int(pairs.schema["range"].metadata["ranges"])
 
 
+def _by_range(pairs: DataFrame) -> DataFrame:
+    return _by(pairs, "range", _ranges_of(pairs))
+
+
 def _ends(pairs: DataFrame) -> DataFrame:
-    """What becomes of the pairs of each range of uids. The uids alone are looked at, a tenth of the bytes."""
-    uids = pairs.select("range", "uids")
-    return _grouped(uids, "range", _few(pairs.sparkSession, _ranges_of(pairs)), _stages.ends, _stages.ENDS)
+    """What becomes of the pairs of each range of uids. The uids alone are looked at, a fifth of the bytes."""
+    return _worked(pairs.select("range", "uids"), _stages.ends, _stages.ENDS)
 
 
 def _few(spark: SparkSession, tasks: int) -> int:
@@ -196,7 +199,7 @@ def _few(spark: SparkSession, tasks: int) -> int:
 
 
 def _write_pairs(pairs: DataFrame, ends: DataFrame, run: str, shard_rows: int) -> list[str]:
-    """Writes the shards, and gives what each file is, in order.
+    """Writes the shards of pairs by range, and gives what each file is, in order.
 
     A pair's place among all follows from the lengths of the ranges before its own and its place there: no task sees more
     than a range, and none has to be done twice with the same split for the result to be the same. Only pairs of shards that lie in
@@ -213,19 +216,24 @@ def _write_pairs(pairs: DataFrame, ends: DataFrame, run: str, shard_rows: int) -
     def write(cut: Iterable[pa.RecordBatch]) -> pa.Table:
         return _stages.written(cut, run)
 
-    parts = _grouped(pairs, "range", _ranges_of(pairs), cut, _stages.CUT)
     tasks = _few(pairs.sparkSession, _stages.split(starts, total, shard_rows))
-    return [row.file for row in sorted(_grouped(parts, "shard", tasks, write, _stages.WRITTEN).collect())]
+    parts = _by(_worked(pairs, cut, _stages.CUT), "shard", tasks)
+    return [row.file for row in sorted(_worked(parts, write, _stages.WRITTEN).collect())]
 
 
-def _grouped(rows: DataFrame, column: str, tasks: int, work: Work, schema: pa.Schema) -> DataFrame:
-    """Works on all rows of each number in one go. They are spread by the number as it is, and not sorted: as bytes they are large."""
+def _by(rows: DataFrame, column: str, tasks: int) -> DataFrame:
+    """All rows of a number in one task. They are spread by the number as it is, and not sorted: as bytes they are large."""
+    return rows.repartitionById(max(tasks, 1), column)
+
+
+def _worked(rows: DataFrame, work: Work, schema: pa.Schema) -> DataFrame:
+    """What becomes of all rows of a task."""
 
     def settled(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _stages.settle()
         yield from work(batches).to_batches()
 
-    return rows.repartitionById(max(tasks, 1), column).mapInArrow(settled, from_arrow_schema(schema))
+    return rows.mapInArrow(settled, from_arrow_schema(schema))
 
 
 def _staged(

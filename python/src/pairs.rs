@@ -4,16 +4,17 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::{fmt, iter};
 
-use arrow_array::builder::{Int32Builder, Int64Builder, ListBuilder};
+use arrow_array::builder::{BinaryBuilder, Int32Builder, Int64Builder, ListBuilder};
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
-use arrow_array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, RecordBatchIterator, StringArray};
+use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchIterator, StringArray};
 use arrow_schema::SchemaRef;
 use dataset::schema::Pair;
 use dataset::spill::Parcel;
-use dataset::{Error, Result, Row as _, Run, ShardId};
+use dataset::{Result, Row as _, Run, ShardId};
 use numpy::PyReadonlyArray1;
-use pipeline::collect::apart::{self, Cut, Ends};
+use pipeline::collect::apart::{self, Cut, Ends, Ranged};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -21,13 +22,14 @@ use pyo3::types::PyCapsule;
 use crate::error::raise;
 use crate::stages::json;
 
-/// Bytes of the pairs of a batch, in whose columns there is no room for 2 GiB.
-const BATCH_BYTES: usize = 1 << 30;
+/// Bytes of the pairs of a batch: few, since every process that they pass takes as much memory anew for them.
+const BATCH_BYTES: usize = 4 << 20;
 
-/// Rows that are given away as an Arrow stream.
+/// Rows that are given away as an Arrow stream, whose batches are made one after the other.
 #[pyclass(frozen, module = "laion400m._core")]
-#[derive(Debug)]
-pub(crate) struct Rows(Mutex<Vec<RecordBatch>>, SchemaRef);
+pub(crate) struct Rows(Mutex<Option<Batches>>, SchemaRef);
+
+type Batches = Box<dyn Iterator<Item = RecordBatch> + Send>;
 
 #[pymethods]
 impl Rows {
@@ -39,15 +41,21 @@ impl Rows {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         drop(requested_schema); // the standard lets a producer give its own schema
-        let rows = std::mem::take(&mut *self.0.lock().map_err(crate::error::poisoned)?);
-        let rows = RecordBatchIterator::new(rows.into_iter().map(Ok), self.1.clone());
+        let batches = self.0.lock().map_err(crate::error::poisoned)?.take();
+        let rows = RecordBatchIterator::new(batches.into_iter().flatten().map(Ok), self.1.clone());
         PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(rows)), c"arrow_array_stream")
     }
 }
 
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Rows").field(&self.1).finish()
+    }
+}
+
 impl Rows {
-    fn of(batches: Vec<RecordBatch>, schema: SchemaRef) -> Self {
-        Self(Mutex::new(batches), schema)
+    fn of(batches: impl IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>, schema: SchemaRef) -> Self {
+        Self(Mutex::new(Some(Box::new(batches.into_iter()))), schema)
     }
 }
 
@@ -55,7 +63,7 @@ impl Rows {
 fn table<const N: usize>(columns: [(&str, ArrayRef); N]) -> Rows {
     let batch = batch(columns);
     let schema = batch.schema();
-    Rows::of(vec![batch], schema)
+    Rows::of([batch], schema)
 }
 
 fn batch<const N: usize>(columns: [(&str, ArrayRef); N]) -> RecordBatch {
@@ -72,60 +80,69 @@ fn views<'a>(parcels: &'a Parcels<'_>) -> PyResult<Vec<Parcel<&'a [u8]>>> {
     parcels.iter().map(|(uids, pairs)| Ok(Parcel { uids: uids.as_slice()?, pairs: pairs.as_slice()? })).collect()
 }
 
-/// A row of what a task finds in its sources: pairs of a range of uids, or what became of an archive.
-#[derive(Clone, Copy, Default)]
-struct Found<'a> {
-    range: Option<i32>,
-    parcel: Option<Parcel<&'a [u8]>>,
-    archive: Option<i32>,
-    read: Option<&'a str>,
+/// A column of bytes, which are copied once.
+fn binary<'a>(values: impl Iterator<Item = Option<&'a [u8]>> + Clone) -> ArrayRef {
+    let bytes = values.clone().flatten().map(<[u8]>::len).sum();
+    let mut column = BinaryBuilder::with_capacity(values.clone().count(), bytes);
+    values.for_each(|value| column.append_option(value));
+    Arc::new(column.finish())
 }
 
-impl Found<'_> {
+/// A row of what a task finds in its sources: pairs of a range of uids, or what became of an archive.
+#[derive(Default)]
+struct Found {
+    range: Option<i32>,
+    parcel: Option<Parcel<Vec<u8>>>,
+    archive: Option<i32>,
+    read: Option<String>,
+}
+
+impl Found {
     fn bytes(&self) -> usize {
-        self.parcel.map_or(0, |parcel| parcel.uids.len() + parcel.pairs.len())
+        self.parcel.as_ref().map_or(0, Parcel::bytes)
     }
 
     fn batch(rows: &[Self]) -> RecordBatch {
-        let parcels = || rows.iter().map(|row| row.parcel);
+        let parcels = rows.iter().map(|row| row.parcel.as_ref());
         batch([
             ("range", Arc::new(rows.iter().map(|row| row.range).collect::<Int32Array>())),
-            ("uids", Arc::new(parcels().map(|parcel| Some(parcel?.uids)).collect::<BinaryArray>())),
-            ("pairs", Arc::new(parcels().map(|parcel| Some(parcel?.pairs)).collect::<BinaryArray>())),
+            ("uids", binary(parcels.clone().map(|parcel| Some(&*parcel?.uids)))),
+            ("pairs", binary(parcels.map(|parcel| Some(&*parcel?.pairs)))),
             ("archive_number", Arc::new(rows.iter().map(|row| row.archive).collect::<Int32Array>())),
-            ("read", Arc::new(rows.iter().map(|row| row.read).collect::<StringArray>())),
+            ("read", Arc::new(rows.iter().map(|row| row.read.as_deref()).collect::<StringArray>())),
         ])
     }
 }
 
-/// What a task found: columns `range`, `uids` and `pairs` of the ranges that have some; of an archive `archive_number` and `read`.
-pub(crate) fn found(parcels: &[Parcel<Vec<u8>>], archive: Option<(i32, &str)>) -> Result<Rows> {
-    let ranges = (0..).zip(parcels).filter(|(_, parcel)| !parcel.uids.is_empty());
-    let ranges =
-        ranges.map(|(range, parcel)| Found { range: Some(range), parcel: Some(parcel.view()), ..Found::default() });
-    let told = archive.map(|(archive, read)| Found { archive: Some(archive), read: Some(read), ..Found::default() });
-    let rows: Vec<_> = ranges.chain(told).collect();
-    if rows.iter().any(|row| row.bytes() >= 2 * BATCH_BYTES) {
-        return Err(Error::Invalid("over 2 GiB of pairs that one task found are in one range of uids".into()));
-    }
-    let (mut batches, mut rest) = (Vec::new(), &*rows);
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |row: &&Found<'_>| {
+/// What a task found: columns `range`, `uids` and `pairs` of parcels; of an archive `archive_number` and `read`.
+pub(crate) fn found(parcels: Ranged, archive: Option<(u32, String)>) -> Rows {
+    let parcels = parcels.into_iter();
+    let parcels =
+        parcels.map(|(range, parcel)| Found { range: Some(range as i32), parcel: Some(parcel), ..Found::default() });
+    let told = archive.map(|(archive, read)| Found {
+        range: Some(0), // it goes the way of the pairs
+        archive: Some(archive as i32),
+        read: Some(read),
+        ..Found::default()
+    });
+    let mut rows = parcels.chain(told).peekable();
+    let batches = iter::from_fn(move || {
+        let first = rows.next()?;
+        let mut bytes = first.bytes();
+        let mut fits = |row: &Found| {
             bytes += row.bytes();
             bytes <= BATCH_BYTES
         };
-        let (front, back) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-        batches.push(Found::batch(front));
-        rest = back;
-    }
-    Ok(Rows::of(batches, Found::batch(&[]).schema()))
+        let others = iter::from_fn(|| rows.next_if(&mut fits));
+        Some(Found::batch(&iter::once(first).chain(others).collect::<Vec<_>>()))
+    });
+    Rows::of(batches, Found::batch(&[]).schema())
 }
 
 /// The uids of tables of earlier runs, as what a task found, for each of so many ranges of uids.
 #[pyfunction]
 pub(crate) fn earlier(py: Python<'_>, tables: Vec<PathBuf>, ranges: u32) -> PyResult<Rows> {
-    py.detach(|| found(&apart::earlier(&tables, ranges)?, None)).map_err(raise)
+    Ok(found(py.detach(|| apart::earlier(&tables, ranges)).map_err(raise)?, None))
 }
 
 /// What becomes of the pairs of ranges, by all of their uids: columns `range` and `length`, how many stay; `archives`, `stayed` and
@@ -166,8 +183,8 @@ pub(crate) fn deduplicate(py: Python<'_>, groups: Vec<(i32, Parcels<'_>)>) -> Py
         let parcels = groups.iter().map(|(_, parcels)| apart::deduplicate(parcels)).collect::<Result<Vec<_>>>()?;
         Ok(table([
             ("range", Arc::new(groups.iter().map(|(range, _)| Some(*range)).collect::<Int32Array>())),
-            ("uids", Arc::new(BinaryArray::from_iter_values(parcels.iter().map(|parcel| &parcel.uids)))),
-            ("pairs", Arc::new(BinaryArray::from_iter_values(parcels.iter().map(|parcel| &parcel.pairs)))),
+            ("uids", binary(parcels.iter().map(|parcel| Some(&*parcel.uids)))),
+            ("pairs", binary(parcels.iter().map(|parcel| Some(&*parcel.pairs)))),
         ]))
     };
     py.detach(unique).map_err(raise)
@@ -190,9 +207,8 @@ pub(crate) fn cut(
     let cut = |(first, parcels): &(u64, Vec<_>)| apart::cut(&output, parcels, *first, shard_rows);
     let parts = py.detach(|| groups.iter().map(cut).collect::<Result<Vec<_>>>()).map_err(raise)?;
     let parts: Vec<_> = parts.into_iter().flatten().collect();
-    let part = |of: fn(&Parcel<Vec<u8>>) -> &Vec<u8>| {
-        let bytes = parts.iter().map(|(_, cut)| if let Cut::Part(part) = cut { Some(of(part)) } else { None });
-        Arc::new(bytes.collect::<BinaryArray>())
+    let part = |of: fn(&Parcel<Vec<u8>>) -> &[u8]| {
+        binary(parts.iter().map(|(_, cut)| if let Cut::Part(part) = cut { Some(of(part)) } else { None }))
     };
     let file = |cut: &Cut| if let Cut::Whole(file) = cut { json(file).map(Some) } else { Ok(None) };
     let files = parts.iter().map(|(_, cut)| file(cut)).collect::<PyResult<StringArray>>()?;

@@ -110,8 +110,7 @@ impl Recipe {
     fn collect(&self, py: Python<'_>, archive: PathBuf, number: u32, ranges: u32) -> PyResult<Rows> {
         let collect = || apart::archive(&self.recipe.collect, &archive, number, ranges, &Told);
         let (parcels, read) = py.detach(collect).map_err(raise)?;
-        let read = json(&read)?;
-        py.detach(|| pairs::found(&parcels, Some((number as i32, &read)))).map_err(raise)
+        Ok(pairs::found(parcels, Some((number, json(&read)?))))
     }
 
     /// Tables of earlier runs whose pairs are left out.

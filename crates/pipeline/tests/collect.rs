@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use fs_err as fs;
 use md5::{Digest, Md5};
-use pipeline::collect::apart::{self, Cut, Ends};
+use pipeline::collect::apart::{self, Cut, Ends, Ranged};
 use pipeline::collect::{Config, Documents, LEDGER, Rules, run};
 
 /// Remembers what a person would have read.
@@ -179,8 +179,9 @@ fn backwards(parcels: &[Parcel<Vec<u8>>]) -> Vec<Parcel<&[u8]>> {
 /// As engines do it: archives apart, each range of uids apart, each shard apart.
 fn run_apart(config: &Config, archives: &[PathBuf], ranges: usize, output: &Path) {
     let mut carried = vec![Vec::new(); ranges];
-    let mut carry =
-        |found: Vec<Parcel<_>>| carried.iter_mut().zip(found).for_each(|(carried, found)| carried.push(found));
+    let mut carry = |found: Ranged| {
+        found.into_iter().for_each(|(range, parcel)| carried[range as usize].push(parcel));
+    };
     for tables in apart::earlier_tables(config).expect("listed").chunks(3) {
         carry(apart::earlier(tables, ranges as u32).expect("tables of pairs"));
     }

@@ -27,8 +27,7 @@ use crate::schema::Pair;
 use crate::table::TableWriter;
 use crate::{Error, Result};
 
-use transit::Packer;
-pub use transit::{Parcel, Transit, Uids};
+pub use transit::{Packer, Parcel, Transit, Uids, Whose};
 
 /// Texts of a batch together.
 const BATCH_TEXT_BYTES: usize = 1 << 30;
@@ -132,15 +131,15 @@ impl SpillWriter {
     }
 
     /// Puts the pairs, of equal ones the first, into the parcel of the range of uids they are in, and forgets them. There are as many
-    /// equal ranges as parcels; `archive` and `name` are those of the pairs' archive, if they are not an earlier run's.
-    pub fn put(&mut self, archive: Option<u32>, name: &str, parcels: &mut [Parcel<Vec<u8>>]) {
+    /// equal ranges as parcels.
+    pub fn put(&mut self, packer: &mut Packer, whose: Whose<'_>, parcels: &mut [Parcel<Vec<u8>>]) {
         self.sort();
         // The first digits as a fraction of one.
-        let (mut packer, ranges) = (Packer::new(), parcels.len() as u128);
+        let ranges = parcels.len() as u128;
         let range = |uid: u128| (((uid >> 96) * ranges) >> 32) as usize;
         for entries in self.entries.chunk_by(|a, b| range(a.0) == range(b.0)) {
             let pairs = entries.iter().map(|entry| (entry.0, self.content(entry)));
-            parcels[range(entries[0].0)].put(&mut packer, archive, name, pairs);
+            parcels[range(entries[0].0)].put(packer, whose, pairs);
         }
         self.clear();
     }

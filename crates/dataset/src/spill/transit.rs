@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! uids:    sections, one behind the other
-//! section: number of the archive + 1, or 0 for an earlier run (varint) · its name · pairs (varint) · packed bytes of their records
-//!          (varint) · a uid (16 bytes) for each pair
+//! section: number of the archive + 1, or 0 for an earlier run (varint) · its name · which of its sections this is (varint) · pairs
+//!          (varint) · packed bytes of their records (varint) · a uid (16 bytes) for each pair
 //! pairs:   the records of each section, packed, one section behind the other
 //! name, record: length (varint) · bytes
 //! ```
@@ -31,53 +31,82 @@ impl Parcel<Vec<u8>> {
         Parcel { uids: &self.uids, pairs: &self.pairs }
     }
 
-    /// Appends a section: pairs of one archive, or of earlier runs.
+    /// Bytes of both.
+    pub fn bytes(&self) -> usize {
+        self.uids.len() + self.pairs.len()
+    }
+
+    /// Appends a section.
     pub(super) fn put<'a>(
         &mut self,
         packer: &mut Packer,
-        archive: Option<u32>,
-        name: &str,
+        whose: Whose<'_>,
         pairs: impl ExactSizeIterator<Item = (u128, &'a [u8])> + Clone,
     ) {
         packer.records.clear();
         pairs.clone().for_each(|(_, content)| put_bytes(&mut packer.records, content));
         let packed = packer.pack();
-        put_varint(&mut self.uids, archive.map_or(0, |archive| u64::from(archive) + 1));
-        put_bytes(&mut self.uids, name.as_bytes());
+        put_varint(&mut self.uids, whose.archive.map_or(0, |archive| u64::from(archive) + 1));
+        put_bytes(&mut self.uids, whose.name.as_bytes());
+        put_varint(&mut self.uids, whose.part.into());
         put_varint(&mut self.uids, pairs.len() as u64);
         put_varint(&mut self.uids, packed.len() as u64);
         self.uids.reserve(pairs.len() * size_of::<u128>());
         pairs.for_each(|(uid, _)| self.uids.extend_from_slice(&uid.to_be_bytes()));
-        self.pairs.extend_from_slice(&packed);
+        self.pairs.extend_from_slice(packed);
     }
 }
 
-/// Packs the records of one section after the other.
-pub(super) struct Packer {
+/// Whose pairs a section has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whose<'a> {
+    /// Number of the archive, if they are not an earlier run's.
+    pub archive: Option<u32>,
+    /// Its name.
+    pub name: &'a str,
+    /// Which of its sections: an archive that is large has several, whatever the order in which they come.
+    pub part: u32,
+}
+
+/// Packs the records of one section after the other, in memory that it keeps.
+pub struct Packer {
     records: Vec<u8>,
+    packed: Vec<u8>,
     #[cfg(feature = "native")]
     zstd: zstd::bulk::Compressor<'static>,
 }
 
-#[cfg(feature = "native")]
-impl Packer {
-    pub(super) fn new() -> Self {
-        Self { records: Vec::new(), zstd: zstd::bulk::Compressor::new(1).expect("memory, and a level that there is") }
-    }
-
-    fn pack(&mut self) -> Vec<u8> {
-        self.zstd.compress(&self.records).expect("as much room as it asks for")
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").field("records", &self.records.len()).finish_non_exhaustive()
     }
 }
 
-#[cfg(not(feature = "native"))]
+impl Default for Packer {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            packed: Vec::new(),
+            #[cfg(feature = "native")]
+            zstd: zstd::bulk::Compressor::new(1).expect("memory, and a level that there is"),
+        }
+    }
+}
+
 impl Packer {
-    pub(super) fn new() -> Self {
-        Self { records: Vec::new() }
+    #[cfg(feature = "native")]
+    fn pack(&mut self) -> &[u8] {
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(self.records.len()));
+        self.zstd.compress_to_buffer(&self.records, &mut self.packed).expect("as much room as it asks for");
+        &self.packed
     }
 
-    fn pack(&mut self) -> Vec<u8> {
-        snap::raw::Encoder::new().compress_vec(&self.records).expect("less than 4 GiB, as who collects sees to")
+    #[cfg(not(feature = "native"))]
+    fn pack(&mut self) -> &[u8] {
+        self.packed.resize(snap::raw::max_compress_len(self.records.len()), 0);
+        let length = snap::raw::Encoder::new().compress(&self.records, &mut self.packed);
+        &self.packed[..length.expect("less than 4 GiB, as who collects sees to")]
     }
 }
 
@@ -96,8 +125,7 @@ fn unpack(snap: &mut snap::raw::Decoder, packed: &[u8]) -> Option<Vec<u8>> {
 /// What a section tells.
 #[derive(Clone, Copy, Debug)]
 struct Section<'a> {
-    archive: Option<u32>,
-    name: &'a str,
+    whose: Whose<'a>,
     uids: &'a [[u8; size_of::<u128>()]],
     /// Bytes of the packed records.
     packed: usize,
@@ -107,11 +135,12 @@ impl<'a> Section<'a> {
     fn take(bytes: &mut &'a [u8]) -> Option<Self> {
         let archive = u32::try_from(take_varint(bytes)?).ok()?.checked_sub(1);
         let name = std::str::from_utf8(take_bytes(bytes)?).ok()?;
+        let part = u32::try_from(take_varint(bytes)?).ok()?;
         let mut number = || usize::try_from(take_varint(bytes)?).ok();
         let (count, packed) = (number()?, number()?);
         let uids = bytes.as_chunks().0.get(..count)?;
         *bytes = &bytes[size_of_val(uids)..];
-        Some(Self { archive, name, uids, packed })
+        Some(Self { whose: Whose { archive, name, part }, uids, packed })
     }
 
     fn all(mut uids: &'a [u8]) -> Result<Vec<Self>> {
@@ -145,11 +174,10 @@ pub struct Uids(Vec<(u128, Option<u32>)>);
 impl Uids {
     /// Takes the uids of several parcels together.
     pub fn open(parcels: &[&[u8]]) -> Result<Self> {
-        let mut uids = Vec::new();
-        for parcel in parcels {
-            for section in Section::all(parcel)? {
-                uids.extend(section.uids().map(|uid| (uid, section.archive)));
-            }
+        let sections = parcels.iter().map(|parcel| Section::all(parcel)).collect::<Result<Vec<_>>>()?.concat();
+        let mut uids = Vec::with_capacity(sections.iter().map(|section| section.uids.len()).sum());
+        for section in sections {
+            uids.extend(section.uids().map(|uid| (uid, section.whose.archive)));
         }
         uids.sort_unstable();
         Ok(Self(uids))
@@ -189,8 +217,7 @@ impl<'a> Transit<'a> {
                 return Err(damaged());
             }
         }
-        // Those of one archive stay as they are.
-        sections.sort_by_key(|(section, _)| section.archive);
+        sections.sort_by_key(|(section, _)| (section.whose.archive, section.whose.part));
         let mut entries = Vec::with_capacity(sections.iter().map(|(section, _)| section.uids.len()).sum());
         for (spill, (section, records)) in (0..).zip(&sections) {
             let mut rest = &**records;
@@ -214,13 +241,13 @@ impl<'a> Transit<'a> {
 
     /// Whose the pair is, if not an earlier run's.
     pub fn archive(&self, entry: &Entry) -> Option<u32> {
-        self.sections[entry.spill as usize].0.archive
+        self.sections[entry.spill as usize].0.whose.archive
     }
 
-    /// Of equal pairs the first, unless an earlier run has it.
-    pub fn unique(&self) -> Vec<Entry> {
-        let equal = self.entries.chunk_by(|a, b| a.uid == b.uid);
-        equal.map(|equal| equal[0]).filter(|first| self.archive(first).is_some()).collect()
+    /// Leaves of equal pairs the first, unless an earlier run has it.
+    pub fn deduplicate(&mut self) {
+        self.entries.dedup_by_key(|entry| entry.uid);
+        self.entries.retain(|first| self.sections[first.spill as usize].0.whose.archive.is_some());
     }
 
     /// Some of the entries, to be carried on.
@@ -229,21 +256,22 @@ impl<'a> Transit<'a> {
         for entry in entries {
             of_sections[entry.spill as usize].push(entry);
         }
-        let (mut parcel, mut packer) = (Parcel::default(), Packer::new());
+        let (mut parcel, mut packer) = (Parcel::default(), Packer::default());
         for ((section, records), entries) in self.sections.iter().zip(of_sections).filter(|(_, of)| !of.is_empty()) {
             let pairs = entries.iter().map(|entry| (entry.uid, &records[entry.start as usize..entry.end as usize]));
-            parcel.put(&mut packer, section.archive, section.name, pairs);
+            parcel.put(&mut packer, section.whose, pairs);
         }
         parcel
     }
 
     /// Some of the entries, with the columns of [`crate::schema::Pair`].
     pub fn rows(&self, entries: &[Entry]) -> Result<Vec<RecordBatch>> {
-        let row = |entry: &Entry| {
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in entries {
             let (section, records) = &self.sections[entry.spill as usize];
-            Ok(Collected { uid: entry.uid, archive: section.name, pair: entry.view(records)? })
-        };
-        Ok(to_batches(&entries.iter().map(row).collect::<Result<Vec<_>>>()?))
+            rows.push(Collected { uid: entry.uid, archive: section.whose.name, pair: entry.view(records)? });
+        }
+        Ok(to_batches(&rows))
     }
 }
 
@@ -255,14 +283,15 @@ mod tests {
     use crate::spill::{PairView, SpillWriter};
 
     fn carried(archive: Option<u32>, ranges: usize, pairs: &[(u128, &str)]) -> Vec<Parcel<Vec<u8>>> {
-        let (mut writer, mut parcels) = (SpillWriter::default(), vec![Parcel::default(); ranges]);
+        let (mut writer, mut packer) = (SpillWriter::default(), Packer::default());
+        let mut parcels = vec![Parcel::default(); ranges];
         let name = archive.map(|archive| format!("{archive}.wat.gz")).unwrap_or_default();
         // A part at a time, as an archive that is large comes.
-        for part in pairs.chunks(150) {
-            for (uid, caption) in part {
+        for (part, pairs) in (0..).zip(pairs.chunks(150)) {
+            for (uid, caption) in pairs {
                 writer.push(uid << 120, &PairView { caption, ..PairView::default() });
             }
-            writer.put(archive, &name, &mut parcels);
+            writer.put(&mut packer, Whose { archive, name: &name, part }, &mut parcels);
         }
         parcels
     }
@@ -279,7 +308,7 @@ mod tests {
         let second = carried(Some(1), 1, &[(9, "second"), (200, "alone"), (8, "second")]).remove(0);
         let first = carried(Some(0), 1, &[(9, "first"), (9, "again"), (7, "before")]).remove(0);
         let earlier = carried(None, 1, &[(8, ""), (3, "")]).remove(0);
-        let transit = Transit::open(&[second.view(), earlier.view(), first.view()]).expect("sound");
+        let mut transit = Transit::open(&[second.view(), earlier.view(), first.view()]).expect("sound");
         let expected = |rows: &[(u128, &str, &str)]| -> Vec<_> {
             rows.iter().map(|&(uid, archive, caption)| (uid, archive.to_owned(), caption.to_owned())).collect()
         };
@@ -293,15 +322,31 @@ mod tests {
             (200, "1.wat.gz", "alone"),
         ];
         assert_eq!(told(&transit, transit.entries()), expected(&all));
-        let unique = transit.unique();
+        transit.deduplicate();
+        let unique = transit.entries();
         let stay = expected(&[all[1], all[4], all[6]]);
-        assert_eq!(told(&transit, &unique), stay);
+        assert_eq!(told(&transit, unique), stay);
         let (front, back) = (transit.put(&unique[..2]), transit.put(&unique[2..]));
         let on = Transit::open(&[back.view(), front.view()]).expect("sound");
         assert_eq!(told(&on, on.entries()), stay);
         let uids = Uids::open(&[&second.uids, &earlier.uids, &first.uids]).expect("sound");
         let equal: Vec<Vec<_>> = uids.equal().map(Iterator::collect).collect();
         assert_eq!(equal, [vec![None], vec![Some(0)], vec![None, Some(1)], vec![Some(0), Some(1)], vec![Some(1)]]);
+    }
+
+    #[test]
+    fn parts_of_an_archive_are_in_its_order_however_they_come() {
+        let parts = [(0, "first"), (1, "again")].map(|(part, caption)| {
+            let (mut writer, mut parcels) = (SpillWriter::default(), [Parcel::default()]);
+            writer.push(9 << 120, &PairView { caption, ..PairView::default() });
+            writer.put(&mut Packer::default(), Whose { archive: Some(0), name: "0.wat.gz", part }, &mut parcels);
+            parcels
+        });
+        for [first, second] in [[0, 1], [1, 0]] {
+            let mut transit = Transit::open(&[parts[first][0].view(), parts[second][0].view()]).expect("sound");
+            transit.deduplicate();
+            assert_eq!(told(&transit, transit.entries()), [(9, "0.wat.gz".into(), "first".into())]);
+        }
     }
 
     #[test]

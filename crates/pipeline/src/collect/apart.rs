@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dataset::carried::RecordBatch;
-use dataset::spill::{Entry, PairView, Parcel, SpillWriter, Transit, Uids, create_table};
+use dataset::spill::{Entry, Packer, PairView, Parcel, SpillWriter, Transit, Uids, Whose, create_table};
 use dataset::{Counts, Error, FileEntry, Progress, Reason, Result, ShardId, Status};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,12 @@ use super::archive::{self, Ledger, SPILL_BYTES_MAX};
 use super::rules::{Judge, Lists};
 use super::{Config, finish};
 use crate::remote;
+
+/// Memory that pairs take before they are packed: what a processor's cache holds, but enough of each range to be packed well.
+const WAITING_BYTES_MIN: usize = 4 << 20;
+const WAITING_BYTES_OF_RANGE: usize = 32 << 10;
+/// A parcel that has as much is not added to any more: it would have to be copied each time it grows.
+const PARCEL_BYTES: usize = 256 << 10;
 
 /// Rows of a batch: all that a task has may be more than one can hold.
 const BATCH_ROWS: usize = 8192;
@@ -24,12 +30,20 @@ pub struct Read {
     whole: bool,
 }
 
+/// Parcels, each with the range of uids of its pairs. A range may have several.
+pub type Ranged = Vec<(u32, Parcel<Vec<u8>>)>;
+
 /// What a task puts into ranges of uids.
 struct Ranges {
     archive: Option<u32>,
     name: String,
-    parcels: Vec<Parcel<Vec<u8>>>,
+    part: u32,
     waiting: SpillWriter,
+    waiting_bytes_max: usize,
+    packer: Packer,
+    /// One for each range.
+    begun: Vec<Parcel<Vec<u8>>>,
+    full: Ranged,
 }
 
 impl Ranges {
@@ -37,25 +51,39 @@ impl Ranges {
         Self {
             archive,
             name,
-            parcels: vec![Parcel::default(); ranges.max(1) as usize],
+            part: 0,
             waiting: SpillWriter::default(),
+            waiting_bytes_max: (ranges as usize * WAITING_BYTES_OF_RANGE).clamp(WAITING_BYTES_MIN, SPILL_BYTES_MAX),
+            packer: Packer::default(),
+            begun: vec![Parcel::default(); ranges.max(1) as usize],
+            full: Vec::new(),
         }
     }
 
     fn push(&mut self, uid: u128, pair: &PairView<'_>) {
         self.waiting.push(uid, pair);
-        if self.waiting.bytes() > SPILL_BYTES_MAX {
+        if self.waiting.bytes() > self.waiting_bytes_max {
             self.put();
+            self.take(PARCEL_BYTES);
         }
     }
 
     fn put(&mut self) {
-        self.waiting.put(self.archive, &self.name, &mut self.parcels);
+        let whose = Whose { archive: self.archive, name: &self.name, part: self.part };
+        self.waiting.put(&mut self.packer, whose, &mut self.begun);
+        self.part += 1;
     }
 
-    fn end(mut self) -> Vec<Parcel<Vec<u8>>> {
+    /// Takes the parcels that have so many bytes.
+    fn take(&mut self, bytes: usize) {
+        let begun = (0..).zip(&mut self.begun).filter(|(_, parcel)| parcel.bytes() >= bytes);
+        self.full.extend(begun.map(|(range, parcel)| (range, std::mem::take(parcel))));
+    }
+
+    fn end(mut self) -> Ranged {
         self.put();
-        self.parcels
+        self.take(1);
+        self.full
     }
 }
 
@@ -64,8 +92,8 @@ pub fn earlier_tables(config: &Config) -> Result<Vec<PathBuf>> {
     super::earlier_pairs(&config.against)
 }
 
-/// The uids of such tables, for each of so many equal ranges of uids.
-pub fn earlier(tables: &[PathBuf], ranges: u32) -> Result<Vec<Parcel<Vec<u8>>>> {
+/// The uids of such tables, in so many equal ranges of uids.
+pub fn earlier(tables: &[PathBuf], ranges: u32) -> Result<Ranged> {
     let mut found = Ranges::new(None, String::new(), ranges);
     for table in tables {
         archive::uids(table, &mut |uid| {
@@ -76,14 +104,14 @@ pub fn earlier(tables: &[PathBuf], ranges: u32) -> Result<Vec<Parcel<Vec<u8>>>> 
     Ok(found.end())
 }
 
-/// Collects the archive of this number: its pairs for each of so many equal ranges of uids. A damaged archive costs what is damaged.
+/// Collects the archive of this number: its pairs in so many equal ranges of uids. A damaged archive costs what is damaged.
 pub fn archive(
     config: &Config,
     path: &Path,
     number: u32,
     ranges: u32,
     progress: &dyn Progress,
-) -> Result<(Vec<Parcel<Vec<u8>>>, Read)> {
+) -> Result<(Ranged, Read)> {
     config.check()?;
     let lists = Lists::read(config)?;
     let judge = Judge { config, lists: &lists };
@@ -121,8 +149,9 @@ pub fn ends(uids: &[&[u8]]) -> Result<BTreeMap<u32, Ends>> {
 
 /// Each pair of a range of uids once: of equal ones that of the first archive, there the first; none if an earlier run has it.
 pub fn deduplicate(parcels: &[Parcel<&[u8]>]) -> Result<Parcel<Vec<u8>>> {
-    let transit = Transit::open(parcels)?;
-    Ok(transit.put(&transit.unique()))
+    let mut transit = Transit::open(parcels)?;
+    transit.deduplicate();
+    Ok(transit.put(transit.entries()))
 }
 
 /// What a range of uids has of a shard.
@@ -137,9 +166,9 @@ pub enum Cut {
 /// Deduplicates all pairs of a range of uids, cuts them where shards begin, and writes those that are whole. `first` is the place of
 /// the range's first pair among all.
 pub fn cut(output: &Path, parcels: &[Parcel<&[u8]>], first: u64, shard_rows: u32) -> Result<Vec<(ShardId, Cut)>> {
-    let transit = Transit::open(parcels)?;
-    let unique = transit.unique();
-    let (mut rest, mut place) = (&*unique, first);
+    let mut transit = Transit::open(parcels)?;
+    transit.deduplicate();
+    let (mut rest, mut place) = (transit.entries(), first);
     let mut shards = Vec::new();
     while !rest.is_empty() {
         let (shard, passed) = (place / u64::from(shard_rows), place % u64::from(shard_rows));
