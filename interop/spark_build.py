@@ -4,8 +4,6 @@ import json
 import os
 import sys
 
-from pyspark.sql import SparkSession
-
 from laion400m import spark as laion
 
 master, recipe, run = sys.argv[1:]
@@ -13,8 +11,9 @@ master, recipe, run = sys.argv[1:]
 asked = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "XDG_"))}
 settings = {f"spark.executorEnv.{name}": value for name, value in asked.items()}
 settings |= {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "4", "spark.executor.memory": "1g"}
-spark = SparkSession.builder.master(master).config(map=settings).getOrCreate()
-print(json.dumps({"application": spark.sparkContext.applicationId}), flush=True)
+spark = laion.session(master, settings)
+java = spark.sparkContext._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()
+print(json.dumps({"application": spark.sparkContext.applicationId, "java": list(java)}), flush=True)
 counters = laion.counters(spark)
 report = laion.build(spark, recipe, run, counters=counters)
 pairs = laion.rows(laion.deduplicate(laion.collect(spark, ["s3://engines/crawl/*.warc.wat.gz"], recipe)))

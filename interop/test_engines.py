@@ -136,6 +136,7 @@ def test_a_run_on_spark_has_the_bytes_of_one_machine(web, spark):
     bucket, told, alone = web
     build = on_spark(spark, told, "s3://engines/together")
     ended = build.end()
+    assert "-XX:TieredStopAtLevel=1" in build.told[0]["java"]
     assert len([name for name in alone if name.startswith("packages/webdataset/") and name.endswith(".tar")]) == 5
     assert unlike(alone, lasting(bucket.files("together"))) == []
     assert ended["report"] == json.loads(alone["report.json"])

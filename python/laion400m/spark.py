@@ -2,6 +2,7 @@
 
     from laion400m import spark as laion
 
+    spark = laion.session()
     report = laion.build(spark, "s3://bucket/recipe.toml", "s3://bucket/run")
 
 or step by step:
@@ -37,6 +38,19 @@ from laion400m._stages import STAGES, Counters, Path, Settings, Work
 #: Where pairs wait until it is known how many stay, which comes before they are written. In memory Java's collector would copy them
 #: again and again.
 KEPT = StorageLevel.DISK_ONLY
+
+#: Java only moves bytes here: its second compiler and its collector of many threads take longer for that than they save.
+JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
+
+def session(master: str | None = None, settings: Mapping[str, str] | None = None) -> SparkSession:
+    """A session whose Java does as little as the stages need; they run in any other, too.
+
+    ``settings`` are Spark's own. Where Java runs already, as with ``spark-submit``, its driver keeps the options it was started with.
+    """
+    builder = SparkSession.builder if master is None else SparkSession.builder.master(master)
+    java = {f"spark.{of}.extraJavaOptions": JAVA for of in ("driver", "executor")}
+    return builder.config(map={**java, **(settings or {})}).getOrCreate()
 
 
 def collect(spark: SparkSession, paths: Sequence[Path], recipe: Settings = None) -> DataFrame:
@@ -189,7 +203,7 @@ def _by_range(pairs: DataFrame) -> DataFrame:
 
 
 def _ends(pairs: DataFrame) -> DataFrame:
-    """What becomes of the pairs of each range of uids. The uids alone are looked at, a fifth of the bytes."""
+    """What becomes of the pairs of each range of uids. The uids alone are looked at, a sixth of the bytes."""
     return _worked(pairs.select("range", "uids"), _stages.ends, _stages.ENDS)
 
 

@@ -91,7 +91,8 @@ fn binary<'a>(values: impl Iterator<Item = Option<&'a [u8]>> + Clone) -> ArrayRe
 /// A row of what a task finds in its sources: pairs of a range of uids, or what became of an archive.
 #[derive(Default)]
 struct Found {
-    range: Option<i32>,
+    /// The first, where it is no pairs, which goes their way.
+    range: i32,
     parcel: Option<Parcel<Vec<u8>>>,
     archive: Option<i32>,
     read: Option<String>,
@@ -105,7 +106,7 @@ impl Found {
     fn batch(rows: &[Self]) -> RecordBatch {
         let parcels = rows.iter().map(|row| row.parcel.as_ref());
         batch([
-            ("range", Arc::new(rows.iter().map(|row| row.range).collect::<Int32Array>())),
+            ("range", Arc::new(rows.iter().map(|row| Some(row.range)).collect::<Int32Array>())),
             ("uids", binary(parcels.clone().map(|parcel| Some(&*parcel?.uids)))),
             ("pairs", binary(parcels.map(|parcel| Some(&*parcel?.pairs)))),
             ("archive_number", Arc::new(rows.iter().map(|row| row.archive).collect::<Int32Array>())),
@@ -118,13 +119,9 @@ impl Found {
 pub(crate) fn found(parcels: Ranged, archive: Option<(u32, String)>) -> Rows {
     let parcels = parcels.into_iter();
     let parcels =
-        parcels.map(|(range, parcel)| Found { range: Some(range as i32), parcel: Some(parcel), ..Found::default() });
-    let told = archive.map(|(archive, read)| Found {
-        range: Some(0), // it goes the way of the pairs
-        archive: Some(archive as i32),
-        read: Some(read),
-        ..Found::default()
-    });
+        parcels.map(|(range, parcel)| Found { range: range as i32, parcel: Some(parcel), ..Found::default() });
+    let told =
+        archive.map(|(archive, read)| Found { archive: Some(archive as i32), read: Some(read), ..Found::default() });
     let mut rows = parcels.chain(told).peekable();
     let batches = iter::from_fn(move || {
         let first = rows.next()?;

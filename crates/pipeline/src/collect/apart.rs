@@ -141,7 +141,13 @@ pub fn ends(uids: &[&[u8]]) -> Result<BTreeMap<u32, Ends>> {
     for mut equal in Uids::open(uids)?.equal() {
         match equal.next().flatten() {
             Some(first) => ends.entry(first).or_default().stayed += 1,
-            None => equal.flatten().for_each(|archive| ends.entry(archive).or_default().before += 1),
+            // That an archive has it again does not depend on an earlier run.
+            None => {
+                let mut last = None;
+                for archive in equal.flatten().filter(|&archive| last.replace(archive) != Some(archive)) {
+                    ends.entry(archive).or_default().before += 1;
+                }
+            }
         }
     }
     Ok(ends)

@@ -28,9 +28,9 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Unique {
     pub(super) files: Vec<FileEntry>,
-    /// Pairs of each archive that an earlier one has, too.
+    /// Pairs of each archive that stand before in it, or in an earlier one.
     pub(super) duplicates: Vec<u64>,
-    /// Pairs of each archive that an earlier run has.
+    /// Of other pairs of each archive, those that an earlier run has.
     pub(super) collected_before: Vec<u64>,
 }
 
@@ -99,15 +99,20 @@ pub(super) fn deduplicate(sources: &[Source], archives: &[String], output: &Path
 impl Unique {
     /// The first of equal pairs, unless an earlier run has it; the others are counted.
     fn winners(&mut self, entries: &[Entry], sources: &[Source]) -> Vec<Entry> {
+        let owner = |entry: &Entry| sources[entry.spill as usize].archive;
         let mut winners = Vec::with_capacity(entries.len());
         for equal in entries.chunk_by(|a, b| a.uid == b.uid) {
-            let owner = |entry: &Entry| sources[entry.spill as usize].archive;
             let before = owner(&equal[0]).is_none();
-            let lost = if before { &mut self.collected_before } else { &mut self.duplicates };
             if !before {
                 winners.push(equal[0]);
             }
-            equal[usize::from(!before)..].iter().filter_map(owner).for_each(|archive| lost[archive] += 1);
+            // What is counted is the same however many files the pairs of an archive are in.
+            for (place, of_archive) in equal.chunk_by(|a, b| owner(a) == owner(b)).enumerate() {
+                let Some(archive) = owner(&of_archive[0]) else { continue };
+                let again = of_archive.len() as u64 - 1;
+                self.duplicates[archive] += again + u64::from(!before && place > 0);
+                self.collected_before[archive] += u64::from(before);
+            }
         }
         winners
     }
