@@ -243,3 +243,28 @@ pub fn finish_stage(
     dataset::remove_shards(output, "parquet", ShardId(files.len() as u32))?;
     finish(output, &serde_json::json!(config), inputs, ledgers, files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_pairs_of_an_archive_come_in_several_parcels_and_each_of_them_once() {
+        let (count, mut found) = (60_000u32, Ranges::new(Some(0), "0.wat.gz".into(), 2));
+        for number in 0..count {
+            // Digests, so that neither uids nor texts are alike.
+            let [caption, url] =
+                [0, 1].map(|of| format!("{:032x}", dataset::spill::uid(&number.to_string(), &of.to_string())));
+            let pair = PairView { caption: &caption.repeat(2), url: &url, ..PairView::default() };
+            found.push(dataset::spill::uid(&caption, &url), &pair);
+        }
+        let found = found.end();
+        for range in 0..2 {
+            assert!(found.iter().filter(|(of, _)| *of == range).count() > 1, "range {range}");
+        }
+        let views: Vec<_> = found.iter().rev().map(|(_, parcel)| parcel.view()).collect();
+        let transit = Transit::open(&views).expect("sound");
+        assert_eq!(transit.entries().len(), count as usize);
+        assert!(transit.entries().is_sorted_by(|a, b| a.uid < b.uid), "each uid once");
+    }
+}
