@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import fspath
 from typing import Any
 
@@ -34,10 +35,6 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from laion400m import _core, _stages
 from laion400m._stages import STAGES, Counters, Path, Settings, Work
-
-#: Where pairs wait until it is known how many stay, which comes before they are written. In memory Java's collector would copy them
-#: again and again.
-KEPT = StorageLevel.DISK_ONLY
 
 #: Java only moves bytes here: its second compiler and its collector of many threads take longer for that than they save.
 JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -81,9 +78,8 @@ def rows(pairs: DataFrame) -> DataFrame:
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
     """Writes pairs into ``run/pairs``, each once as :func:`deduplicate` has it, in the order of their uids, which spreads the hosts. A
     row for each shard."""
-    together = _by_range(pairs).persist(KEPT)
-    written = _write_pairs(together, _ends(together), fspath(run), _stages.opened(recipe).shard_rows)
-    together.unpersist()
+    with _kept(_by_range(pairs)) as together:
+        written = _write_pairs(together, _ends(together), fspath(run), _stages.opened(recipe).shard_rows)
     return _numbered(pairs.sparkSession, len(written), "shard")
 
 
@@ -126,17 +122,15 @@ def build(
     opened.claim(folder)
     context = spark.sparkContext
     context.setJobDescription(f"laion400m: collect {folder}")
-    collected = _by_range(_collected(spark, opened)).persist(KEPT)
-    told = collected.where("read is not null").select("archive_number", "read")
-    reads = {row.archive_number: row.read for row in told.collect()}
-    pairs = _pairs(collected)
-    ends = _ends(pairs).persist()
-    by_archive = ends.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
-    totals = by_archive.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
+    with _kept(_by_range(_collected(spark, opened))) as collected:
+        told = collected.where("read is not null").select("archive_number", "read")
+        reads = {row.archive_number: row.read for row in told.collect()}
+        pairs = _pairs(collected)
+        with _kept(_ends(pairs)) as ends:
+            of_archives = ends.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
+            totals = of_archives.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
+            files = _write_pairs(pairs, ends, folder, opened.shard_rows)
     ends_of = {row.archives: (row.stayed, row.before) for row in totals}
-    files = _write_pairs(pairs, ends, folder, opened.shard_rows)
-    ends.unpersist()
-    collected.unpersist()
     archives = [(path, reads[number], *ends_of.get(number, (0, 0))) for number, path in enumerate(opened.archives())]
     counts = [opened.finish_pairs(folder, archives, files)]
     context.setJobDescription(f"laion400m: download, embed, filter and pack {folder}")
@@ -196,6 +190,17 @@ def _ranged(pairs: DataFrame, ranges: int) -> DataFrame:
 
 def _ranges_of(pairs: DataFrame) -> int:
     return int(pairs.schema["range"].metadata["ranges"])
+
+
+@contextmanager
+def _kept(rows: DataFrame) -> Iterator[DataFrame]:
+    """Rows that are looked at twice: what stays is counted before it is written. On disks, since in memory Java's collector would copy
+    them again and again."""
+    kept = rows.persist(StorageLevel.DISK_ONLY)
+    try:
+        yield kept
+    finally:
+        kept.unpersist()
 
 
 def _by_range(pairs: DataFrame) -> DataFrame:
