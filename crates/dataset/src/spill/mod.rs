@@ -1,13 +1,15 @@
 //! Pairs on their way to be deduplicated: sorted by uid, in files that nobody else reads.
 //!
 //! ```text
-//! record: uid (16 bytes) · length of the rest (varint) · record_offset (varint) · link (varint) · texts
-//! text:   0 (none), or length + 1 (varint) · UTF-8
+//! record: uid (16 bytes) · length of the rest (varint) · record_offset (varint) · link (varint) · lengths · texts
+//! length: 0 (none), or length + 1 (varint)
+//! texts:  UTF-8, one behind the other, so that they are checked at once
 //! ```
 
 mod transit;
 
 use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::proto::{put_varint, take_varint};
-use crate::publish::{FileEntry, publish};
+use crate::publish::{Draft, FileEntry};
 use crate::row::Row;
 use crate::schema::Pair;
 use crate::table::TableWriter;
@@ -79,19 +81,23 @@ impl<'a> PairView<'a> {
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.record_offset);
         put_varint(out, self.link.into());
-        for text in self.texts() {
-            put_varint(out, text.map_or(0, |text| text.len() as u64 + 1));
-            out.extend_from_slice(text.unwrap_or_default().as_bytes());
-        }
+        let texts = self.texts();
+        texts.iter().for_each(|text| put_varint(out, text.map_or(0, |text| text.len() as u64 + 1)));
+        texts.into_iter().flatten().for_each(|text| out.extend_from_slice(text.as_bytes()));
     }
 
     fn take(mut bytes: &'a [u8]) -> Option<Self> {
         let (record_offset, link) = (take_varint(&mut bytes)?, take_varint(&mut bytes)?.try_into().ok()?);
+        let mut lengths = [0usize; 8];
+        for length in &mut lengths {
+            *length = take_varint(&mut bytes)?.try_into().ok()?;
+        }
+        let (mut texts, mut lengths) = (simdutf8::basic::from_utf8(bytes).ok()?, lengths.into_iter());
         let mut text = || -> Option<Option<&'a str>> {
-            let Some(length) = take_varint(&mut bytes)?.checked_sub(1) else { return Some(None) };
-            let (text, rest) = bytes.split_at_checked(length.try_into().ok()?)?;
-            bytes = rest;
-            std::str::from_utf8(text).ok().map(Some)
+            let Some(length) = lengths.next()?.checked_sub(1) else { return Some(None) };
+            let (text, rest) = texts.split_at_checked(length)?;
+            texts = rest;
+            Some(Some(text))
         };
         let (url, caption, page_url) = (text()??, text()??, text()??);
         let (license, license_evidence) = (text()?, text()?);
@@ -124,10 +130,17 @@ impl SpillWriter {
     /// Publishes the pairs, of equal ones the first, and forgets them. Gives the file and the number of the others.
     pub fn publish(&mut self, path: &Path) -> Result<(FileEntry, u64)> {
         let duplicates = self.sort();
-        let mut file = Vec::with_capacity(self.bytes.len() + self.entries.len() * RECORD_HEAD_BYTES_MAX);
-        self.entries.iter().for_each(|entry| put_record(&mut file, entry.0, self.content(entry)));
+        let (mut draft, mut part) = (Draft::create(path)?, Vec::new());
+        for entry in &self.entries {
+            put_record(&mut part, entry.0, self.content(entry));
+            if part.len() >= PART_BYTES {
+                draft.write_all(&part)?;
+                part.clear();
+            }
+        }
+        draft.write_all(&part)?;
         self.clear();
-        Ok((publish(path, &file)?, duplicates))
+        Ok((draft.publish()?, duplicates))
     }
 
     /// Puts the pairs, of equal ones the first, into the parcel of the range of uids they are in, and forgets them. There are as many
@@ -277,8 +290,8 @@ impl Entry {
     }
 }
 
-/// A uid, and a length of up to 4 GiB.
-const RECORD_HEAD_BYTES_MAX: usize = 16 + 5;
+/// Bytes of records that are written at once: few enough to stay in the processor's cache.
+const PART_BYTES: usize = 64 << 10;
 
 fn put_record(file: &mut Vec<u8>, uid: u128, content: &[u8]) {
     file.extend_from_slice(&uid.to_be_bytes());
@@ -352,7 +365,7 @@ fn batches_within(mut rows: &[Collected<'_>], text_bytes: usize) -> Vec<RecordBa
 
 fn to_batch(rows: &[Collected<'_>]) -> RecordBatch {
     let columns = vec![
-        written(rows, 32, |row, out| write!(out, "{:032x}", row.uid)),
+        written(rows, 32, |row, out| put_hex(out, row.uid)),
         texts(rows, |row| row.pair.url),
         texts(rows, |row| row.pair.caption),
         texts(rows, |row| row.pair.page_url),
@@ -387,6 +400,14 @@ fn written(
         column.append_value("");
     }
     Arc::new(column.finish())
+}
+
+fn put_hex(out: &mut impl fmt::Write, uid: u128) -> fmt::Result {
+    let mut digits = [0; 32];
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(uid >> (4 * place)) as usize & 15];
+    }
+    out.write_str(std::str::from_utf8(&digits).expect("ASCII"))
 }
 
 #[cfg(test)]

@@ -144,27 +144,34 @@ fn quick(json: &[u8], wanted: Wanted) -> Option<Option<Page<'_>>> {
 
 /// The link at the front, if all its values are texts without a backslash.
 fn flat(json: &[u8]) -> Option<Link<'_>> {
-    let (mut link, mut rest) = (Link::default(), &json[1..]);
+    let (mut places, mut rest) = ([const { None }; 5], &json[1..]);
     loop {
         let name = plain_text(&mut rest)?;
         rest = rest.strip_prefix(b":")?;
         let value = plain_text(&mut rest)?;
-        let field = match name {
-            b"path" => Some(&mut link.path),
-            b"url" => Some(&mut link.url),
-            b"alt" => Some(&mut link.alt),
-            b"text" => Some(&mut link.text),
-            b"rel" => Some(&mut link.rel),
+        let end = json.len() - rest.len() - 1;
+        let known = match name {
+            b"path" => Some(0),
+            b"url" => Some(1),
+            b"alt" => Some(2),
+            b"text" => Some(3),
+            b"rel" => Some(4),
             _ => None,
         };
-        if let Some(field) = field
-            && field.replace(std::str::from_utf8(value).ok()?.into()).is_some()
+        if let Some(known) = known
+            && places[known].replace(end - value.len()..end).is_some()
         {
             return None; // twice
         }
         match rest.split_first()? {
             (b',', after) => rest = after,
-            (b'}', _) => return Some(link),
+            (b'}', after) => {
+                // Once for all: most values are short.
+                let json = simdutf8::basic::from_utf8(&json[..json.len() - after.len()]).ok()?;
+                let mut value = |known: usize| places[known].take().map(|place| json[place].into());
+                let (path, url, alt, text, rel) = (value(0), value(1), value(2), value(3), value(4));
+                return Some(Link { path, url, alt, text, rel, ..Link::default() });
+            }
             _ => return None,
         }
     }
