@@ -12,7 +12,7 @@ import glob
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -148,7 +148,20 @@ def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """Values for Python, and bytes where they are."""
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
         return list(column.to_pylist())
-    return [np.frombuffer(value.as_buffer(), np.uint8) if value.is_valid else None for value in column]
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return [value for chunk in chunks for value in _views(chunk)]
+
+
+def _views(column: pa.Array) -> Iterator[Any]:
+    """Bytes of each value. Values that Arrow gives one by one are copies."""
+    if len(column) == 0:
+        return
+    _, offsets, data = column.buffers()
+    number = np.dtype(np.int64 if pa.types.is_large_binary(column.type) else np.int32)
+    places = np.frombuffer(offsets, number, len(column) + 1, column.offset * number.itemsize).tolist()
+    all_of = np.frombuffer(data or b"", np.uint8)
+    for start, end, valid in zip(places, places[1:], column.is_valid().to_pylist()):
+        yield all_of[start:end] if valid else None
 
 
 #: What a worker has opened, by recipe, run, stages and cards: the model among it.

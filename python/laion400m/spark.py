@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from os import fspath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark import StorageLevel, TaskContext
+from pyspark import TaskContext
 from pyspark.accumulators import Accumulator, AccumulatorParam
 from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession
@@ -78,8 +77,8 @@ def rows(pairs: DataFrame) -> DataFrame:
 def shards(pairs: DataFrame, run: Path, recipe: Settings = None) -> DataFrame:
     """Writes pairs into ``run/pairs``, each once as :func:`deduplicate` has it, in the order of their uids, which spreads the hosts. A
     row for each shard."""
-    with _kept(_by_range(pairs)) as together:
-        written = _write_pairs(together, _ends(together), fspath(run), _stages.opened(recipe).shard_rows)
+    together = _together(pairs)
+    written = _write_pairs(together, _ends(together), fspath(run), _stages.opened(recipe).shard_rows)
     return _numbered(pairs.sparkSession, len(written), "shard")
 
 
@@ -122,14 +121,17 @@ def build(
     opened.claim(folder)
     context = spark.sparkContext
     context.setJobDescription(f"laion400m: collect {folder}")
-    with _kept(_by_range(_collected(spark, opened))) as collected:
-        told = collected.where("read is not null").select("archive_number", "read")
-        reads = {row.archive_number: row.read for row in told.collect()}
-        pairs = _pairs(collected)
-        with _kept(_ends(pairs)) as ends:
-            of_archives = ends.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
-            totals = of_archives.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
-            files = _write_pairs(pairs, ends, folder, opened.shard_rows)
+    collected = _together(_collected(spark, opened))
+    told = collected.where("read is not null").select("archive_number", "read")
+    reads = {row.archive_number: row.read for row in told.collect()}
+    pairs = _pairs(collected)
+    ends = _ends(pairs).persist()
+    try:
+        of_archives = ends.select(F.explode(F.arrays_zip("archives", "stayed", "before")).alias("of")).groupBy("of.archives")
+        totals = of_archives.agg(F.sum("of.stayed").alias("stayed"), F.sum("of.before").alias("before")).collect()
+        files = _write_pairs(pairs, ends, folder, opened.shard_rows)
+    finally:
+        ends.unpersist()
     ends_of = {row.archives: (row.stayed, row.before) for row in totals}
     archives = [(path, reads[number], *ends_of.get(number, (0, 0))) for number, path in enumerate(opened.archives())]
     counts = [opened.finish_pairs(folder, archives, files)]
@@ -192,19 +194,18 @@ def _ranges_of(pairs: DataFrame) -> int:
     return int(pairs.schema["range"].metadata["ranges"])
 
 
-@contextmanager
-def _kept(rows: DataFrame) -> Iterator[DataFrame]:
-    """Rows that are looked at twice: what stays is counted before it is written. On disks, since in memory Java's collector would copy
-    them again and again."""
-    kept = rows.persist(StorageLevel.DISK_ONLY)
-    try:
-        yield kept
-    finally:
-        kept.unpersist()
-
-
 def _by_range(pairs: DataFrame) -> DataFrame:
     return _by(pairs, "range", _ranges_of(pairs))
+
+
+def _together(pairs: DataFrame) -> DataFrame:
+    """Pairs by range of uids, which are looked at twice: what stays is counted before it is written. The shuffle's files are kept
+    on disks as they are, for as long as anything refers to them. A cache would write all of it once more, and without one each
+    action collects anew; Spark has no public name for that."""
+    shuffled = _by_range(pairs)._jdf
+    session = pairs.sparkSession
+    rows = shuffled.queryExecution().toRdd()
+    return DataFrame(session._jsparkSession.internalCreateDataFrame(rows, shuffled.schema(), False), session)
 
 
 def _ends(pairs: DataFrame) -> DataFrame:
